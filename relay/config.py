@@ -1,0 +1,377 @@
+"""Settings as frozen structs; the only reader of files and of the environment.
+
+No default lives here: ``config/default.toml`` holds them all, with units and reasons.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+from relay.errors import ConfigError
+from relay.model import is_instrument
+
+Positive = Annotated[int, Meta(gt=0)]
+Count = Annotated[int, Meta(ge=0)]
+Percent = Annotated[float, Meta(gt=0)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+
+_HERE: Final = Path(__file__).parent
+# An installed package carries its defaults with it; a checkout has them at the top.
+FOLDER: Final = (
+    _HERE / "_config" if (_HERE / "_config").is_dir() else _HERE.parent / "config"
+)
+
+Tree = dict[str, Any]
+
+
+class Group(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Instruments that are always on, and their sources in order."""
+
+    instruments: tuple[str, ...]
+    sources: tuple[str, ...]
+
+
+class Board(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one deployment publishes."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9_-]{1,32}$")]
+    sources: tuple[str, ...]
+    demand_max: Count
+    groups: tuple[Group, ...]
+    lists: dict[str, tuple[str, ...]]
+    names: dict[str, str]
+
+
+class Store(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where Valkey is, and how it is used."""
+
+    url: str
+    log_entries_max: Positive
+    timeout_ms: Positive
+    clock_ms: Positive
+
+
+class Ingest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How exchanges are read and batches cut."""
+
+    lease_ms: Positive
+    lease_renew_ms: Positive
+    publish_floor_ms: Count
+    batch_tickers_max: Annotated[int, Meta(gt=0, le=3500)]
+    align_ms: Positive
+    beat_ms: Positive
+    silent_after_ms: Positive
+    steady_ms: Count
+    stale_after_ms: Positive
+    future_max_ms: Positive
+    crossed_max_pct: Percent
+    jump_pct: Percent
+    jump_wait_ms: Count
+    reconnect_min_ms: Positive
+    reconnect_max_ms: Positive
+    reconnect_steady_ms: Positive
+    marker_ms: Positive
+    recent_step_ms: Positive
+    recent_points: Positive
+    demand_ms: Positive
+    request_timeout_ms: Positive
+    frame_max: Positive
+    body_max: Positive
+    log_every_ms: Positive
+
+
+class Http(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How clients are served."""
+
+    host: str
+    port: Port
+    selection_max: Positive
+    waits_ms: tuple[Count, ...]
+    wait_ms: Count
+    wait_max_ms: Positive
+    paces_ms: tuple[Positive, ...]
+    heartbeat_ms: Positive
+    stream_life_ms: Positive
+    stream_life_jitter_ms: Count
+    retry_ms: Positive
+    write_deadline_ms: Positive
+    clients_max: Positive
+    message_max: Positive
+    messages_per_minute: Positive
+    demand_renew_ms: Positive
+    quiet_ms: Positive
+    drain_ms: Count
+    admin_key: str
+
+
+class Limit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One limit of an exchange.
+
+    ``fixed`` windows begin at multiples of ``window_ms`` of the wall clock, ``rolling``
+    ones end now. The budget never lets more than ``weight_max`` fall into a window.
+    """
+
+    name: str
+    weight_max: Positive
+    window_ms: Positive
+    kind: Literal["fixed", "rolling"]
+
+
+class Exchange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One exchange: where it is, what is read, what may be spent.
+
+    ``rest_url`` and ``ws_url`` are scheme, host and port; a path in them is put before
+    the exchange's own paths. ``charged`` exchanges cost by the request.
+    """
+
+    enabled: bool
+    rest_url: str
+    ws_url: str
+    channels: tuple[str, ...]
+    snapshot_ms: Count
+    symbols_ms: Positive
+    charged: bool
+    plan: str
+    key: str
+    limits: tuple[Limit, ...]
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything; each room receives its own section."""
+
+    board: Board
+    store: Store
+    ingest: Ingest
+    http: Http
+    exchanges: dict[str, Exchange]
+
+
+class Loaded(Struct, frozen=True):
+    """The settings, and the file or variable that set each value by its path."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+
+def load(
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    sim_url: str = "",
+) -> Loaded:
+    """Read the settings: defaults, exchanges, ``file``, then the environment.
+
+    ``sim_url`` reads every exchange from a simulator, as ``RELAY_SIM_URL`` does.
+
+    Raises:
+        ConfigError: a file cannot be read, or a value is not what it must be.
+    """
+    tree: Tree = {}
+    origins: dict[str, str] = {}
+    for path in (FOLDER / "default.toml", *sorted((FOLDER / "exchanges").glob("*"))):
+        _merge(tree, _read(path), _short(path), origins)
+    if file is not None:
+        _merge(tree, _read(file), str(file), origins)
+    environ = os.environ if environ is None else environ
+    _simulate(tree, sim_url or environ.get("RELAY_SIM_URL", ""), origins)
+    _apply_environment(tree, environ, origins)
+    settings = _convert(tree, origins)
+    _check(settings, origins)
+    return Loaded(settings, origins)
+
+
+def _short(path: Path) -> str:
+    return f"config/{path.relative_to(FOLDER)}"
+
+
+def _read(path: Path) -> Tree:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(str(path), "file", reason, "a readable file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), "file", str(error), "valid TOML") from error
+
+
+def _merge(
+    tree: Tree, other: Tree, origin: str, origins: dict[str, str], path: str = ""
+) -> None:
+    for key, value in other.items():
+        here = f"{path}.{key}" if path else key
+        if isinstance(value, dict) and isinstance(tree.get(key), dict):
+            _merge(tree[key], value, origin, origins, here)
+        elif isinstance(value, dict):
+            tree[key] = {}
+            _merge(tree[key], value, origin, origins, here)
+        else:
+            tree[key] = value
+            origins[here] = origin
+
+
+_REST: Final = ("https", "http")
+_WS: Final = ("wss", "ws")
+
+# Variables that set one value each: addresses and secrets only.
+_VARIABLES: Final = {
+    "RELAY_VALKEY_URL": ("store", "url"),
+    "RELAY_BOARD": ("board", "name"),
+    "RELAY_ADMIN_KEY": ("http", "admin_key"),
+}
+
+
+def _simulate(tree: Tree, sim_url: str, origins: dict[str, str]) -> None:
+    if not sim_url:
+        return
+    ws_url = sim_url.replace("http", "ws", 1)
+    for name, exchange in tree.get("exchanges", {}).items():
+        if exchange.get("ws_url"):
+            exchange["ws_url"] = ws_url
+        exchange["rest_url"] = sim_url
+        # The simulator asks for a key where the exchange does, and takes any.
+        exchange["key"] = exchange.get("key") or "simulated"
+        for key in ("rest_url", "ws_url", "key"):
+            origins[f"exchanges.{name}.{key}"] = "RELAY_SIM_URL"
+
+
+def _apply_environment(
+    tree: Tree, environ: Mapping[str, str], origins: dict[str, str]
+) -> None:
+    places = dict(_VARIABLES)
+    for name in tree.get("exchanges", {}):
+        prefix = f"RELAY_{name.upper().replace('-', '_')}"
+        for key in ("rest_url", "ws_url", "key"):
+            # Three levels deep, so the exchange's name and its key share the second.
+            places[f"{prefix}_{key.upper()}"] = ("exchanges", f"{name}.{key}")
+    for variable, (section, rest) in places.items():
+        value = environ.get(variable, "")
+        if not value:
+            continue
+        branch: Tree = tree.setdefault(section, {})
+        *parents, key = rest.split(".")
+        for parent in parents:
+            branch = branch[parent]
+        branch[key] = value
+        origins[f"{section}.{rest}"] = variable
+
+
+def _convert(tree: Tree, origins: dict[str, str]) -> Settings:
+    try:
+        return msgspec.convert(tree, Settings)
+    except msgspec.ValidationError as error:
+        reason, _, place = str(error).partition(" - at `")
+        key = place.removeprefix("$").removeprefix(".").rstrip("`") or "settings"
+        key, reason = _name_unknown(key, reason)
+        value = _find(tree, key)
+        raise ConfigError(_origin(key, origins), key, value, reason) from error
+
+
+def _name_unknown(key: str, reason: str) -> tuple[str, str]:
+    """Put a misspelt or a missing key's own name at the end of its path."""
+    for words, meant in (
+        ("Object contains unknown field `", "no such key"),
+        ("Object missing required field `", "a value"),
+    ):
+        if reason.startswith(words):
+            name = reason.removeprefix(words).rstrip("`")
+            return (name if key == "settings" else f"{key}.{name}"), meant
+    return key, reason.removeprefix("Expected ")
+
+
+def _find(tree: Tree, key: str) -> object:
+    value: object = tree
+    for part in key.replace("[", ".[").split("."):
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list | tuple) and part.strip("[]").isdigit():
+            value = value[int(part.strip("[]"))]
+    return value
+
+
+def _origin(key: str, origins: dict[str, str]) -> str:
+    """Return the file that set a key, or the nearest one that its section has."""
+    while key:
+        for path, origin in origins.items():
+            if path == key or path.startswith((f"{key}.", f"{key}[")):
+                return origin
+        key = key.rpartition(".")[0]
+    return "config/default.toml"
+
+
+class _Checked(Struct):
+    """A value that types alone cannot hold, and what it must be."""
+
+    key: str
+    value: object
+    expected: str
+    holds: bool
+
+
+def _check(settings: Settings, origins: dict[str, str]) -> None:
+    checks = [*_board_checks(settings), *_url_checks(settings), _lease_check(settings)]
+    for check in checks:
+        if not check.holds:
+            origin = _origin(check.key, origins)
+            raise ConfigError(origin, check.key, check.value, check.expected)
+
+
+def _board_checks(settings: Settings) -> list[_Checked]:
+    board, known = settings.board, settings.exchanges
+    sources = [*board.sources, *(name for one in board.groups for name in one.sources)]
+    listed = [name for one in board.groups for name in one.instruments]
+    listed += [name for names in board.lists.values() for name in names]
+    return [
+        _Checked(
+            "board.groups.sources",
+            source,
+            f"one of {', '.join(known)}",
+            source.partition(":")[0] in known,
+        )
+        for source in sources
+    ] + [
+        _Checked(
+            "board.groups.instruments",
+            instrument,
+            "base and quote in upper case, for example BTC-USD",
+            is_instrument(instrument),
+        )
+        for instrument in listed
+    ]
+
+
+def _url_checks(settings: Settings) -> list[_Checked]:
+    store = ("valkey", "valkeys", "redis", "rediss", "unix")
+    urls: list[tuple[str, str, tuple[str, ...]]]
+    urls = [("store.url", settings.store.url, store)]
+    for name, exchange in settings.exchanges.items():
+        urls.append((f"exchanges.{name}.rest_url", exchange.rest_url, _REST))
+        urls.append((f"exchanges.{name}.ws_url", exchange.ws_url, _WS))
+    return [
+        _Checked(
+            key, url, f"{schemes[0]}://host:port", not url or _is_url(url, schemes)
+        )
+        for key, url, schemes in urls
+    ]
+
+
+def _lease_check(settings: Settings) -> _Checked:
+    renew_ms, lease_ms = settings.ingest.lease_renew_ms, settings.ingest.lease_ms
+    expected = f"at most half of ingest.lease_ms, which is {lease_ms}"
+    holds = renew_ms * 2 <= lease_ms
+    return _Checked("ingest.lease_renew_ms", renew_ms, expected, holds)
+
+
+def _is_url(url: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    named = bool(parts.hostname) or (parts.scheme == "unix" and bool(parts.path))
+    return parts.scheme in schemes and named and port != 0

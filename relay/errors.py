@@ -1,0 +1,169 @@
+"""Every error the relay raises, and whose fault it was.
+
+Nothing here decides what an error means to a client: ``delivery/app.py`` does.
+
+::
+
+    RelayError
+    ├── ConfigError            ours: file, key, value, what was expected
+    ├── ExchangeError          theirs: exchange
+    │   ├── FrameError         channel, reason
+    │   ├── RateLimited        scope, retry_after_ms
+    │   ├── ExchangeDown       status or cause
+    │   └── Refused            kind (blocked, retired, key), what to do
+    ├── StoreError             Valkey's
+    │   ├── LeaseLost          token, newest token
+    │   ├── OutOfStep          the offset the batch builds on, the store's offset
+    │   └── StoreDown          cause
+    └── RequestError           the client's: code, what was wrong, what to do
+        ├── CursorInvalid      not one of ours
+        └── SelectionInvalid   malformed, or more instruments than allowed
+"""
+
+from typing import Literal
+
+
+class RelayError(Exception):
+    """The root of the tree; never raised itself."""
+
+
+class ConfigError(RelayError):
+    """A setting is not what it must be."""
+
+    def __init__(self, file: str, key: str, value: object, expected: str) -> None:
+        super().__init__(file, key, value, expected)
+        self.file, self.key, self.value, self.expected = file, key, value, expected
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.key} was {self.value!r}, expected {self.expected}"
+
+
+class ExchangeError(RelayError):
+    """An exchange did not do what its documents say, or said no."""
+
+    def __init__(self, exchange: str, *facts: object) -> None:
+        super().__init__(exchange, *facts)
+        self.exchange = exchange
+
+
+class FrameError(ExchangeError):
+    """A frame or a body that cannot be read."""
+
+    def __init__(self, exchange: str, channel: str, reason: str) -> None:
+        super().__init__(exchange, channel, reason)
+        self.channel, self.reason = channel, reason
+
+    def __str__(self) -> str:
+        return f"{self.exchange} {self.channel}: {self.reason}"
+
+
+class RateLimited(ExchangeError):
+    """The exchange wants to be left alone for a while."""
+
+    def __init__(self, exchange: str, scope: str, retry_after_ms: int) -> None:
+        super().__init__(exchange, scope, retry_after_ms)
+        self.scope, self.retry_after_ms = scope, retry_after_ms
+
+    def __str__(self) -> str:
+        wait_s = self.retry_after_ms / 1000
+        return f"{self.exchange} limits us by {self.scope}: wait {wait_s:g} s"
+
+
+class ExchangeDown(ExchangeError):
+    """The exchange cannot be reached, or answers with an error of its own."""
+
+    def __init__(self, exchange: str, cause: str) -> None:
+        super().__init__(exchange, cause)
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return f"{self.exchange} cannot be read: {self.cause}"
+
+
+class Refused(ExchangeError):
+    """The exchange says no, and asking again would not help."""
+
+    def __init__(
+        self,
+        exchange: str,
+        kind: Literal["blocked", "retired", "key", "request"],
+        advice: str,
+    ) -> None:
+        super().__init__(exchange, kind, advice)
+        self.kind, self.advice = kind, advice
+
+    def __str__(self) -> str:
+        return f"{self.exchange} refuses us ({self.kind}): {self.advice}"
+
+
+class StoreError(RelayError):
+    """Valkey did not do what was asked."""
+
+
+class LeaseLost(StoreError):
+    """Somebody else holds the lease, or nobody does."""
+
+    def __init__(self, token: int, newest: int) -> None:
+        super().__init__(token, newest)
+        self.token, self.newest = token, newest
+
+    def __str__(self) -> str:
+        return f"the lease with token {self.token} is lost: the newest is {self.newest}"
+
+
+class OutOfStep(StoreError):
+    """A batch builds on an offset that is not the store's."""
+
+    def __init__(self, previous: int, epoch: str, offset: int) -> None:
+        super().__init__(previous, epoch, offset)
+        self.previous, self.epoch, self.offset = previous, epoch, offset
+
+    def __str__(self) -> str:
+        return (
+            f"the batch builds on offset {self.previous}, "
+            f"the store is at {self.offset} of epoch {self.epoch or 'none'}"
+        )
+
+
+class StoreDown(StoreError):
+    """Valkey cannot be reached."""
+
+    def __init__(self, url: str, cause: str) -> None:
+        super().__init__(url, cause)
+        self.url, self.cause = url, cause
+
+    def __str__(self) -> str:
+        return f"the store at {self.url} cannot be reached: {self.cause}"
+
+
+class RequestError(RelayError):
+    """The client asked for something that cannot be answered.
+
+    ``code`` is stable and meant for programs, ``reason`` and ``hint`` are
+    sentences for people: what was wrong, and what to do.
+    """
+
+    def __init__(self, code: str, reason: str, hint: str) -> None:
+        super().__init__(code, reason, hint)
+        self.code, self.reason, self.hint = code, reason, hint
+
+    def __str__(self) -> str:
+        return f"{self.reason} {self.hint}"
+
+
+class CursorInvalid(RequestError):
+    """Text that is not one of our cursors."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(
+            "cursor_invalid",
+            f"The cursor {text[:80]!r} is not one of ours.",
+            "Leave it out to get everything, or send back one that we gave you.",
+        )
+
+
+class SelectionInvalid(RequestError):
+    """A selection that is malformed, unknown or too large."""
+
+    def __init__(self, reason: str, hint: str) -> None:
+        super().__init__("selection_invalid", reason, hint)

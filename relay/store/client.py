@@ -1,0 +1,131 @@
+"""One connection pool to Valkey, and its failures as ours.
+
+What is sent over it stands in ``writer`` and ``reader``.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from importlib.resources import files
+from typing import Any, Final
+
+from valkey.asyncio import Valkey
+from valkey.asyncio.retry import Retry
+from valkey.backoff import NoBackoff
+from valkey.exceptions import ConnectionError as ValkeyConnectionError
+from valkey.exceptions import ValkeyError
+
+from relay.clock import Clock
+from relay.config import Store
+from relay.errors import StoreDown
+
+_SCRIPTS: Final = files("relay.store") / "scripts"
+_FENCE: Final = (_SCRIPTS / "fence.lua").read_text(encoding="utf-8")
+
+
+class Client:
+    """A pool of connections to the store, which know its clock."""
+
+    def __init__(self, settings: Store, clock: Clock) -> None:
+        self.settings, self.clock = settings, clock
+        timeout_s = settings.timeout_ms / 1000
+        # A pooled connection may have died while it lay idle, so once more on a new
+        # one; every script of ours may be sent twice.
+        self.valkey = Valkey.from_url(
+            _scheme(settings.url),
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 1),
+            retry_on_error=[ValkeyConnectionError],
+            health_check_interval=30,
+        )
+        self._clock_read_ms: int | None = None
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.valkey.aclose()
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Turn the store's failures into ours.
+
+        Raises:
+            StoreDown: the store cannot be reached, or cannot do what was asked.
+        """
+        try:
+            yield
+        except (ValkeyError, OSError, TimeoutError) as error:
+            raise StoreDown(address(self.settings.url), _cause(error)) from error
+
+    async def read_clock(self, *, at_most_every_ms: int = 0) -> None:
+        """Set the clock by the store's, unless that was done lately.
+
+        Raises:
+            StoreDown: the store cannot be reached.
+        """
+        before_ms = self.clock.monotonic_ms()
+        last_ms = self._clock_read_ms
+        if last_ms is not None and before_ms - last_ms < at_most_every_ms:
+            return
+        with self.asked():
+            seconds, micros = await self.valkey.time()
+        after_ms = self.clock.monotonic_ms()
+        # Half of the way there and back is the best guess of when it was read.
+        self.clock.set_wall(
+            seconds * 1000 + micros // 1000, at_ms=(before_ms + after_ms) // 2
+        )
+        self._clock_read_ms = after_ms
+
+    def script(self, name: str, *, fenced: bool) -> "Script":
+        """Return a script by its file's name; it survives a restarted store."""
+        text = (_SCRIPTS / f"{name}.lua").read_text(encoding="utf-8")
+        return Script(self, _FENCE + text if fenced else text)
+
+
+class Script:
+    """One script; sent by its digest, and whole where the store does not know it."""
+
+    def __init__(self, client: Client, text: str) -> None:
+        self._client = client
+        self._script = client.valkey.register_script(text)
+
+    async def run(self, keys: list[str], *arguments: str | bytes | int) -> Any:  # noqa: ANN401 - each script answers in its own shape
+        """Run it.
+
+        Raises:
+            StoreDown: the store cannot be reached, or cannot do what was asked.
+        """
+        with self._client.asked():
+            return await self._script(keys=keys, args=list(arguments))
+
+
+@asynccontextmanager
+async def connect(settings: Store, clock: Clock) -> AsyncIterator[Client]:
+    """Hold a client whose clock was set by the store.
+
+    Raises:
+        StoreDown: the store cannot be reached.
+    """
+    client = Client(settings, clock)
+    try:
+        await client.read_clock()
+        yield client
+    finally:
+        await client.close()
+
+
+def _scheme(url: str) -> str:
+    """Return the URL under the names the client library knows."""
+    for ours, theirs in (("redis://", "valkey://"), ("rediss://", "valkeys://")):
+        if url.startswith(ours):
+            return theirs + url.removeprefix(ours)
+    return url
+
+
+def address(url: str) -> str:
+    """Return a store's URL without its password."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _cause(error: Exception) -> str:
+    return str(error).strip() or type(error).__name__

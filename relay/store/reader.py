@@ -1,0 +1,210 @@
+"""The store's side of everybody who serves: the newest values, the log, the demand.
+
+Nothing here publishes.
+"""
+
+from collections.abc import Awaitable, Iterable
+from typing import Any, Final, Self, cast
+
+import msgspec
+from msgspec import Struct
+
+from relay.model import Batch
+from relay.store.client import Client
+from relay.store.keys import Keys
+
+# Entries taken from the log at once: a follower that fell behind catches up in steps.
+_ENTRIES_MAX: Final = 500
+
+
+class Head(Struct, frozen=True, kw_only=True):
+    """Where the published sequence stands.
+
+    An empty ``epoch`` means that nothing was published yet. ``alive`` tells whether
+    somebody ingests. ``health`` is the leader's JSON about its sources.
+    """
+
+    epoch: str = ""
+    offset: int = 0
+    floor: int = 0
+    holder: str = ""
+    token: int = 0
+    health: msgspec.Raw = msgspec.Raw(b"{}")
+    alive: bool = False
+
+
+class View(Struct, frozen=True):
+    """Tickers as they stood at one moment; markers of removed ones among them."""
+
+    head: Head
+    tickers: dict[str, bytes]
+
+
+class Mark(Struct, frozen=True):
+    """A point of the grid: the cut is the board as it stood when this was written.
+
+    ``number`` counts the grid; the cut's offset is the last batch's before it.
+    """
+
+    number: int
+    offset: int
+
+
+class Entry(Struct, frozen=True):
+    """One entry of the log, with the place to go on from."""
+
+    place: str
+    item: Batch | Mark
+
+
+class Reader:
+    """What is read of one board."""
+
+    def __init__(self, client: Client, keys: Keys) -> None:
+        self._client, self._keys = client, keys
+        self._ask = client.script("ask", fenced=False)
+
+    async def read(self, instruments: Iterable[str] | None) -> View:
+        """Read the head and these tickers as of one moment; None reads all of them.
+
+        Raises:
+            StoreDown: the store cannot be reached.
+        """
+        names = None if instruments is None else list(instruments)
+        with self._client.asked():
+            async with self._client.valkey.pipeline(transaction=True) as pipe:
+                pipe.hgetall(self._keys.head)
+                pipe.exists(self._keys.beat)
+                if names is None:
+                    pipe.hgetall(self._keys.tickers)
+                elif names:
+                    pipe.hmget(self._keys.tickers, names)
+                head, alive, *rest = await pipe.execute()
+        return View(_head(head, alive=bool(alive)), _tickers(names, rest))
+
+    async def place(self) -> str:
+        """Return the place of the log's newest entry, from which to follow.
+
+        Read it before the board: what is then read twice changes nothing.
+
+        Raises:
+            StoreDown: the store cannot be reached.
+        """
+        with self._client.asked():
+            newest = await self._client.valkey.xrevrange(self._keys.log, count=1)
+        return newest[0][0].decode() if newest else "0-0"
+
+    def follow(self, *, wait_ms: int) -> "Follower":
+        """Return a follower of the log, on a connection of its own."""
+        return Follower(self._client, self._keys.log, wait_ms)
+
+    async def recent(self, instrument: str) -> list[bytes]:
+        """Return the last minutes' points of an instrument, oldest first.
+
+        Each is JSON, ``[unix_ms,"price"]``.
+
+        Raises:
+            StoreDown: the store cannot be reached.
+        """
+        with self._client.asked():
+            points: list[bytes] = await _answer(
+                self._client.valkey.lrange(self._keys.recent(instrument), 0, -1)
+            )
+        return points[::-1]
+
+    async def symbols(self) -> dict[str, list[str]]:
+        """Return what exists: instrument → the sources that list it.
+
+        Raises:
+            StoreDown: the store cannot be reached.
+        """
+        with self._client.asked():
+            rows = await _answer(self._client.valkey.hgetall(self._keys.symbols))
+        return {name.decode(): row.decode().split(",") for name, row in rows.items()}
+
+    async def ask(self, instruments: Iterable[str], *, most: int) -> int:
+        """Note that clients ask for these; return how many were noted.
+
+        Only instruments that a symbol table knows are, and ``most`` in all.
+
+        Raises:
+            StoreDown: the store cannot be reached.
+        """
+        keys = [self._keys.demand, self._keys.symbols]
+        now_ms = self._client.clock.wall_ms()
+        return int(await self._ask.run(keys, now_ms, most, *instruments))
+
+
+class Follower:
+    """Reads the log entry by entry; a connection of its own, since it blocks.
+
+    Use as an asynchronous context manager.
+    """
+
+    def __init__(self, client: Client, log: str, wait_ms: int) -> None:
+        self._client, self._log, self._wait_ms = client, log, wait_ms
+        self._valkey = client.valkey.client()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._valkey.aclose(close_connection_pool=False)
+
+    async def after(self, place: str) -> list[Entry]:
+        """Return the entries behind ``place``; none when none came in the wait.
+
+        Raises:
+            StoreDown: the store cannot be reached.
+        """
+        with self._client.asked():
+            streams = await self._valkey.xread(
+                {self._log: place}, count=_ENTRIES_MAX, block=self._wait_ms
+            )
+        return [
+            _entry(place.decode(), fields)
+            for _, entries in streams or ()
+            for place, fields in entries
+        ]
+
+
+def _answer(sent: object) -> Awaitable[Any]:
+    """Name a type the client library leaves open: ours always answers later."""
+    return cast("Awaitable[Any]", sent)
+
+
+def _head(fields: dict[bytes, bytes], *, alive: bool) -> Head:
+    return Head(
+        epoch=fields.get(b"epoch", b"").decode(),
+        offset=int(fields.get(b"offset", 0)),
+        floor=int(fields.get(b"floor", 0)),
+        holder=fields.get(b"holder", b"").decode(),
+        token=int(fields.get(b"token", 0)),
+        health=msgspec.Raw(fields.get(b"health", b"{}")),
+        alive=alive,
+    )
+
+
+def _tickers(names: list[str] | None, rest: list[object]) -> dict[str, bytes]:
+    if not rest:
+        return {}
+    (found,) = rest
+    if isinstance(found, dict):
+        return {name.decode(): ticker for name, ticker in found.items()}
+    assert isinstance(found, list)
+    assert names is not None
+    return {
+        name: ticker
+        for name, ticker in zip(names, found, strict=True)
+        if ticker is not None
+    }
+
+
+def _entry(place: str, fields: dict[bytes, bytes]) -> Entry:
+    offset = int(place.partition("-")[0])
+    if b"mark" in fields:
+        return Entry(place, Mark(int(fields[b"mark"]), offset))
+    epoch, previous = fields.pop(b"epoch").decode(), int(fields.pop(b"previous"))
+    tickers = {name.decode(): ticker for name, ticker in fields.items()}
+    batch = Batch(epoch=epoch, previous=previous, offset=offset, tickers=tickers)
+    return Entry(place, batch)

@@ -1,0 +1,25 @@
+-- Take the lease, or keep it.
+-- KEYS  lease, head
+-- ARGV  holder, token (0 to take it), now_ms, life_ms
+-- Returns {1, token} when it is ours now, else {0, the newest token, when it ends}.
+-- Expiry is compared with now_ms, the store's clock as the caller knows it; PX tidies.
+local lease = redis.call('GET', KEYS[1])
+local holder, token, ends = '', 0, 0
+if lease then
+  local h, t, e = string.match(lease, '^(%S+) (%d+) (%d+)$')
+  if h then holder, token, ends = h, tonumber(t), tonumber(e) end
+end
+local now = tonumber(ARGV[3])
+local newest = tonumber(redis.call('HGET', KEYS[2], 'token') or '0')
+if token > newest then newest = token end
+local mine = holder == ARGV[1] and token == tonumber(ARGV[2])
+if not mine then
+  -- A holder that renews too late has lost it: somebody may have led in between.
+  if ARGV[2] ~= '0' or ends > now then return {0, newest, ends} end
+  -- The clock in the token keeps it growing over a store that was wiped.
+  newest = math.max(newest + 1, now)
+end
+local value = string.format('%s %.0f %.0f', ARGV[1], newest, now + tonumber(ARGV[4]))
+redis.call('SET', KEYS[1], value, 'PX', ARGV[4])
+redis.call('HSET', KEYS[2], 'holder', ARGV[1], 'token', string.format('%.0f', newest))
+return {1, newest}

@@ -1,0 +1,13 @@
+-- Append a mark of the grid, which is the leader's beat as well.
+-- KEYS  lease, head, log, beat
+-- ARGV  holder, token, now_ms, mark, beat_ms, log_max, health
+-- Returns {'ok'} or {'lost', newest token}.
+local fenced = lost()
+if fenced then return fenced end
+local offset = redis.call('HGET', KEYS[2], 'offset') or '0'
+redis.call('SET', KEYS[4], ARGV[1], 'PX', ARGV[5])
+redis.call('HSET', KEYS[2], 'health', ARGV[7])
+if offset ~= '0' then
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], offset .. '-*', 'mark', ARGV[4])
+end
+return {'ok'}

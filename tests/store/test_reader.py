@@ -1,0 +1,89 @@
+"""The readers' side of the store, and a store that is not there."""
+
+import pytest
+
+from relay.clock import Clock
+from relay.config import Settings
+from relay.errors import StoreDown
+from relay.model import Batch, Ticker
+from relay.store.client import Client, address
+from relay.store.keys import Keys
+from relay.store.reader import Reader
+from relay.store.writer import Writer
+from tests.harness import open_client
+
+
+async def test_an_empty_store_is_a_board_without_an_epoch(
+    client: Client, keys: Keys
+) -> None:
+    """A reader may come before the first leader."""
+    view = await Reader(client, keys).read(["BTC-USD"])
+    assert (view.head.epoch, view.head.offset, view.head.alive) == ("", 0, False)
+    assert view.tickers == {}
+    assert await Reader(client, keys).place() == "0-0"
+
+
+async def test_only_what_was_asked_for_is_read(client: Client, keys: Keys) -> None:
+    """One round trip serves a function that holds no board."""
+    writer = Writer(client, keys, log_entries_max=10)
+    lease = await writer.take("a", 10_000)
+    assert lease is not None
+    tickers = {
+        name: Ticker(price="1", offset=5).encode() for name in ("A-USD", "B-USD")
+    }
+    await writer.publish(lease, Batch(epoch="k", previous=0, offset=5, tickers=tickers))
+    reader = Reader(client, keys)
+    assert list((await reader.read(["B-USD", "C-USD"])).tickers) == ["B-USD"]
+    assert (await reader.read([])).tickers == {}
+    assert sorted((await reader.read(None)).tickers) == ["A-USD", "B-USD"]
+
+
+async def test_a_follower_with_nothing_new_comes_back(
+    client: Client, keys: Keys
+) -> None:
+    """It must be able to look at the time."""
+    async with Reader(client, keys).follow(wait_ms=1) as follower:
+        assert await follower.after("0-0") == []
+
+
+async def test_a_store_that_is_not_there_is_named(settings: Settings) -> None:
+    """One clear sentence, without the password."""
+    url = "valkey://:secret@127.0.0.1:1/0"
+    with pytest.raises(StoreDown) as down:
+        async with open_client(url, settings):
+            pass
+    assert "127.0.0.1:1/0" in str(down.value)
+    assert "secret" not in str(down.value)
+
+
+async def test_the_wall_clock_is_the_stores(
+    valkey_url: str, settings: Settings
+) -> None:
+    """A machine whose own clock is wrong by an hour does no harm."""
+    clock = Clock()
+    clock.set_wall(0, at_ms=clock.monotonic_ms())
+    async with open_client(valkey_url, settings, clock) as client:
+        seconds, _ = await client.valkey.time()
+        assert abs(clock.wall_ms() - seconds * 1000) < 5_000
+        clock.set_wall(0, at_ms=clock.monotonic_ms())
+        await client.read_clock(at_most_every_ms=60_000)
+        assert clock.wall_ms() < 60_000
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("valkey://u:p@h:1/0", "valkey://h:1/0"),
+        ("unix:///tmp/a.sock", "unix:///tmp/a.sock"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
+    """Secrets end in logs otherwise."""
+    assert address(url) == shown
+
+
+async def test_the_older_scheme_is_understood(settings: Settings) -> None:
+    """Hosts still hand out redis:// addresses."""
+    with pytest.raises(StoreDown, match="redis://127"):
+        async with open_client("redis://127.0.0.1:1/0", settings):
+            pass

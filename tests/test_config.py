@@ -1,0 +1,106 @@
+"""Settings: complete defaults, what wins, and errors that name their place."""
+
+from pathlib import Path
+
+import pytest
+
+from relay.config import load
+from relay.errors import ConfigError
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """Return the place of a file to write settings into."""
+    return tmp_path / "mine.toml"
+
+
+def test_the_defaults_are_complete() -> None:
+    """A default lives in the files and nowhere else."""
+    settings = load(environ={}).settings
+    assert settings.board.name == "spot"
+    assert set(settings.exchanges) >= {"binance", "coinbase", "kraken"}
+
+
+def test_a_file_wins_over_the_defaults_and_a_variable_over_both(written: Path) -> None:
+    """Later wins, and each value says who set it."""
+    written.write_text('[board]\nname = "mine"\n[http]\nport = 9000\n')
+    loaded = load(written, environ={"RELAY_BOARD": "other"})
+    assert loaded.settings.board.name == "other"
+    assert loaded.settings.http.port == 9000
+    assert loaded.origins["board.name"] == "RELAY_BOARD"
+    assert loaded.origins["http.port"] == str(written)
+    assert loaded.origins["http.host"] == "config/default.toml"
+
+
+def test_variables_give_one_exchange_another_address() -> None:
+    """A proxy, a regional twin, a test double."""
+    environ = {
+        "RELAY_KRAKEN_WS_URL": "ws://127.0.0.1:9",
+        "RELAY_COINBASE_EXCHANGE_REST_URL": "http://127.0.0.1:8",
+        "RELAY_COINCAP_KEY": "secret",
+    }
+    exchanges = load(environ=environ).settings.exchanges
+    assert exchanges["kraken"].ws_url == "ws://127.0.0.1:9"
+    assert exchanges["coinbase-exchange"].rest_url == "http://127.0.0.1:8"
+    assert exchanges["coincap"].key == "secret"
+
+
+def test_a_simulator_replaces_every_address() -> None:
+    """The option wins over the variable; an exchange's own variable over both."""
+    environ = {
+        "RELAY_SIM_URL": "http://127.0.0.1:1",
+        "RELAY_KRAKEN_WS_URL": "ws://127.0.0.1:2",
+    }
+    exchanges = load(environ=environ, sim_url="http://127.0.0.1:3").settings.exchanges
+    assert exchanges["binance"].rest_url == "http://127.0.0.1:3"
+    assert exchanges["binance"].ws_url == "ws://127.0.0.1:3"
+    assert exchanges["kraken"].ws_url == "ws://127.0.0.1:2"
+    assert exchanges["coingecko"].ws_url == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "sentence"),
+    [
+        ("[hub]\nx = 1", "hub", "no such key"),
+        ("[http]\nprot = 1", "http.prot", "was 1, expected no such key"),
+        ('[http]\nport = "x"', "http.port", "was 'x', expected `int`"),
+        ("[http]\nport = 70000", "http.port", "was 70000, expected `int` <= 65535"),
+        ("[ingest]\nlease_ms = 0", "ingest.lease_ms", "was 0, expected `int` >= 1"),
+        (
+            "[ingest]\nlease_renew_ms = 9000",
+            "ingest.lease_renew_ms",
+            "at most half of ingest.lease_ms",
+        ),
+        ('[board]\nsources = ["kraken", "foo"]', "board", "'foo', expected one of"),
+        ('[board]\nname = "Ä"', "board.name", "matching regex"),
+        ('[[board.groups]]\ninstruments = ["x"]\nsources = []', "board", "BTC-USD"),
+        ('[store]\nurl = "host:1"', "store.url", "expected valkey://host:port"),
+        (
+            '[exchanges.kraken]\nws_url = "https://a"',
+            "exchanges.kraken.ws_url",
+            "expected wss://host:port",
+        ),
+        (
+            '[exchanges.kraken]\nrest_url = "https://a:b"',
+            "exchanges.kraken.rest_url",
+            "expected https://host:port",
+        ),
+        ("[http", "file", "expected valid TOML"),
+    ],
+)
+def test_a_bad_setting_names_file_key_value_and_what_was_expected(
+    written: Path, text: str, key: str, sentence: str
+) -> None:
+    """The message alone must be enough to mend it."""
+    written.write_text(text)
+    with pytest.raises(ConfigError) as wrong:
+        load(written, environ={})
+    assert wrong.value.file == str(written)
+    assert wrong.value.key.startswith(key)
+    assert sentence in str(wrong.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """A path with a slip in it is the commonest mistake of all."""
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: file was 'No such file"):
+        load(tmp_path / "nowhere.toml", environ={})

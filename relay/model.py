@@ -123,6 +123,8 @@ class Update(Struct, frozen=True, kw_only=True, gc=False):
 
 def is_positive(text: str) -> bool:
     """Tell whether a decimal text is a finite number above zero."""
+    if not text.isascii() or "_" in text:
+        return False  # numbers to Python, but to nobody else
     try:
         number = Decimal(text)
     except InvalidOperation:

@@ -61,6 +61,8 @@ def test_what_is_no_instrument_says_how_to_write_one(text: str) -> None:
         ("NaN", False),
         ("Infinity", False),
         ("abc", False),
+        ("1_000", False),
+        ("\u0661", False),
     ],
 )
 def test_only_a_finite_number_above_zero_is_positive(
@@ -159,7 +161,7 @@ def test_a_cursor_comes_back_as_it_was_given(
         "A.b.1",
         "a.b.-1",
         "a.b.1.2",
-        "a.b.١",
+        "a.b.\u0661",
         "a.b.1 ",
         "~a.b.1",
     ],

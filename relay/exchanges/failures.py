@@ -1,0 +1,120 @@
+"""What an HTTP status and its headers mean, whatever the exchange.
+
+Not here: the shapes in which each exchange writes its errors into bodies.
+"""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Final, Literal
+
+from msgspec import DecodeError, Struct
+
+from relay.errors import ExchangeDown, ExchangeError, RateLimited, Refused
+from relay.exchanges.adapter import Answer
+
+# What a JSON decoder raises over bytes that it cannot read: not JSON or not our shape,
+# not UTF-8, nested beyond reason.
+UNREADABLE: Final = (DecodeError, UnicodeDecodeError, RecursionError)
+
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+# Nobody means longer; a number beyond is a mistake, and would overflow a clock.
+_WAIT_MAX_MS: Final = 30 * 24 * 3_600_000
+
+
+Kind = Literal["key", "blocked", "retired"]
+
+_LIMITED: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.IM_A_TEAPOT)
+_REFUSED: Final[dict[int, Kind]] = {
+    HTTPStatus.UNAUTHORIZED: "key",
+    HTTPStatus.FORBIDDEN: "blocked",
+    HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS: "blocked",
+    HTTPStatus.GONE: "retired",
+}
+# The server's wish to be asked again, not a fault of the request.
+_AGAIN: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY)
+
+
+class Advice(Struct, frozen=True, kw_only=True):
+    """How one exchange refuses: its own figures and sentences.
+
+    ``scope`` is what its limits count by, ``wait_ms`` the pause after a 429 that does
+    not name one. ``key`` and ``blocked`` tell a person what to do.
+    """
+
+    scope: str
+    wait_ms: int
+    key: str
+    blocked: str
+
+
+def retry_after_ms(answer: Answer) -> int | None:
+    """Return how long ``Retry-After`` asks us to wait, None when it does not.
+
+    It is seconds, or a date; a date is judged by the answer's own ``Date``, since
+    neither our clock nor the exchange's need be right.
+    """
+    text = answer.headers.get("retry-after", "")
+    try:
+        wait_ms = int(Decimal(text).scaleb(3))
+    except (InvalidOperation, ValueError, OverflowError):
+        until, now = _http_date(text), _http_date(answer.headers.get("date", ""))
+        if until is None:
+            return None
+        now = now or datetime.fromtimestamp(answer.received_ms // 1000, UTC)
+        wait_ms = (until - now) // _MILLISECOND
+    return min(max(wait_ms, 0), _WAIT_MAX_MS)
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        instant = parsedate_to_datetime(text)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return instant.replace(tzinfo=instant.tzinfo or UTC)
+
+
+def limited(answer: Answer, advice: Advice, wait_ms: int = 0) -> RateLimited:
+    """Say how long to stay away: as asked, or for the exchange's usual time."""
+    wait_ms = retry_after_ms(answer) or wait_ms or advice.wait_ms
+    return RateLimited(answer.request.exchange, advice.scope, wait_ms)
+
+
+def by_status(answer: Answer, advice: Advice) -> ExchangeError | None:
+    """Say what is wrong by the status alone, None for a 200 with a JSON body."""
+    status = answer.status
+    if status == HTTPStatus.OK:
+        return None if looks_like_json(answer) else down(answer, "not JSON")
+    if status in _LIMITED:
+        return limited(answer, advice)
+    if status in _REFUSED:
+        return refused(answer, advice, _REFUSED[status])
+    if 400 <= status < 500 and status not in _AGAIN:  # noqa: PLR2004  HTTP's own class
+        return bad_request(answer)
+    return down(answer, f"HTTP {status}")
+
+
+def refused(answer: Answer, advice: Advice, kind: Kind) -> Refused:
+    """Say that a person must act, and what to do."""
+    gone = f"{answer.request.path} is gone: update the relay"
+    words = {"key": advice.key, "blocked": advice.blocked}.get(kind, gone)
+    return Refused(answer.request.exchange, kind, words)
+
+
+def bad_request(answer: Answer, reason: str = "") -> Refused:
+    """Say that our own request was wrong; asking again would be, too."""
+    asked = f"{answer.request.path} was answered with HTTP {answer.status}"
+    advice = f"{asked}: {reason}" if reason else asked
+    return Refused(answer.request.exchange, "request", advice)
+
+
+def down(answer: Answer, cause: str) -> ExchangeDown:
+    """Say that the exchange does not work at the moment."""
+    return ExchangeDown(answer.request.exchange, cause)
+
+
+def looks_like_json(answer: Answer) -> bool:
+    """Tell JSON from an edge's HTML page by its first character."""
+    return answer.body.lstrip()[:1] in (b"{", b"[")

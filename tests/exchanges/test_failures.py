@@ -1,0 +1,82 @@
+"""Statuses and headers, whatever the exchange."""
+
+import pytest
+
+from relay.errors import ExchangeDown, ExchangeError, RateLimited, Refused
+from relay.exchanges.adapter import Request
+from relay.exchanges.failures import Advice, by_status, retry_after_ms
+from tests.exchanges.answers import answer_to
+
+REQUEST = Request(exchange="x", purpose="snapshot", path="/prices")
+ADVICE = Advice(scope="address", wait_ms=7_000, key="get a key", blocked="go elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait_ms"),
+    [
+        ({}, None),
+        ({"retry-after": "119"}, 119_000),
+        ({"retry-after": "1.5"}, 1_500),
+        ({"retry-after": "-3"}, 0),
+        ({"retry-after": "1e12"}, 30 * 24 * 3_600_000),
+        ({"retry-after": "NaN"}, None),
+        ({"retry-after": "soon"}, None),
+        # 40 s after the answer's own date, which is years from our clock.
+        (
+            {
+                "retry-after": "Tue, 03 Oct 2017 04:05:58 GMT",
+                "date": "Tue, 03 Oct 2017 04:05:18 GMT",
+            },
+            40_000,
+        ),
+        # Without a date our clock has to do: 2025-11-20 10:40:00.
+        ({"retry-after": "Thu, 20 Nov 2025 10:41:00 GMT"}, 60_000),
+        ({"retry-after": "Thu, 20 Nov 2025 10:41:00 -0000"}, 60_000),
+        ({"retry-after": "Thu, 20 Nov 2025 10:39:00 GMT", "date": "never"}, 0),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(
+    headers: dict[str, str], wait_ms: int | None
+) -> None:
+    """A date is judged by the answer's own clock: ours need not be right."""
+    answer = answer_to(REQUEST, "", status=429, headers=headers)
+    assert retry_after_ms(answer) == wait_ms
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error", "words"),
+    [
+        (200, " {}", None, ""),
+        (200, "[]", None, ""),
+        (200, "<html>", ExchangeDown, "x cannot be read: not JSON"),
+        (200, "", ExchangeDown, "x cannot be read: not JSON"),
+        (301, "", ExchangeDown, "x cannot be read: HTTP 301"),
+        (400, "", Refused, "x refuses us (request): /prices was answered with HTTP"),
+        (401, "", Refused, "x refuses us (key): get a key"),
+        (403, "<html>", Refused, "x refuses us (blocked): go elsewhere"),
+        (404, "", Refused, "x refuses us (request)"),
+        (408, "", ExchangeDown, "x cannot be read: HTTP 408"),
+        (410, "", Refused, "x refuses us (retired): /prices is gone"),
+        (418, "", RateLimited, "x limits us by address: wait 7 s"),
+        (422, "", Refused, "x refuses us (request)"),
+        (429, "<html>", RateLimited, "x limits us by address: wait 7 s"),
+        (451, "", Refused, "x refuses us (blocked): go elsewhere"),
+        (500, "", ExchangeDown, "x cannot be read: HTTP 500"),
+        (530, "<html>", ExchangeDown, "x cannot be read: HTTP 530"),
+    ],
+)
+def test_a_status_says_whose_turn_it_is(
+    status: int, body: str, error: type[ExchangeError] | None, words: str
+) -> None:
+    """Wait, ask again, change the request, or call a person: never guessed wrong."""
+    failure = by_status(answer_to(REQUEST, body, status=status), ADVICE)
+    assert type(failure) is (error or type(None))
+    assert str(failure or "").startswith(words)
+
+
+def test_a_named_wait_goes_before_the_usual_one() -> None:
+    """Retry-After is obeyed."""
+    answer = answer_to(REQUEST, "", status=429, headers={"retry-after": "2"})
+    failure = by_status(answer, ADVICE)
+    assert isinstance(failure, RateLimited)
+    assert failure.retry_after_ms == 2_000

@@ -27,6 +27,9 @@ FOLDER: Final = (
     _HERE / "_config" if (_HERE / "_config").is_dir() else _HERE.parent / "config"
 )
 
+KEYLESS: Final = ("", "keyless")
+"""The plans that need no key."""
+
 Tree = dict[str, Any]
 
 
@@ -66,6 +69,9 @@ class Ingest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     batch_tickers_max: Annotated[int, Meta(gt=0, le=3500)]
     align_ms: Positive
     beat_ms: Positive
+    tick_beat_ms: Positive
+    lease_ask_ms: Positive
+    demand_every_ms: Positive
     silent_after_ms: Positive
     steady_ms: Count
     stale_after_ms: Positive
@@ -127,7 +133,8 @@ class Exchange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One exchange: where it is, what is read, what may be spent.
 
     ``rest_url`` and ``ws_url`` are scheme, host and port; a path in them is put before
-    the exchange's own paths. ``charged`` exchanges cost by the request.
+    the exchange's own paths. ``charged`` exchanges cost by the request. A ``plan`` that
+    is neither empty nor ``keyless`` needs a key, and without one the exchange is off.
     """
 
     enabled: bool
@@ -140,6 +147,11 @@ class Exchange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     plan: str
     key: str
     limits: tuple[Limit, ...]
+
+    @property
+    def lacks_key(self) -> bool:
+        """Whether it is off for want of a key."""
+        return self.plan not in KEYLESS and not self.key
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -235,7 +247,8 @@ def _simulate(tree: Tree, sim_url: str, origins: dict[str, str]) -> None:
             exchange["ws_url"] = ws_url
         exchange["rest_url"] = sim_url
         # The simulator asks for a key where the exchange does, and takes any.
-        exchange["key"] = exchange.get("key") or "simulated"
+        if exchange.get("plan") not in KEYLESS and not exchange.get("key"):
+            exchange["key"] = "simulated"
         for key in ("rest_url", "ws_url", "key"):
             origins[f"exchanges.{name}.{key}"] = "RELAY_SIM_URL"
 
@@ -296,6 +309,7 @@ def _find(tree: Tree, key: str) -> object:
 
 def _origin(key: str, origins: dict[str, str]) -> str:
     """Return the file that set a key, or the nearest one that its section has."""
+    key = key.partition("[")[0]
     while key:
         for path, origin in origins.items():
             if path == key or path.startswith((f"{key}.", f"{key}[")):
@@ -323,26 +337,20 @@ def _check(settings: Settings, origins: dict[str, str]) -> None:
 
 def _board_checks(settings: Settings) -> list[_Checked]:
     board, known = settings.board, settings.exchanges
-    sources = [*board.sources, *(name for one in board.groups for name in one.sources)]
-    listed = [name for one in board.groups for name in one.instruments]
-    listed += [name for names in board.lists.values() for name in names]
+    sources = [("board.sources", name) for name in board.sources]
+    listed: list[tuple[str, str]] = []
+    for place, group in enumerate(board.groups):
+        key = f"board.groups[{place}]"
+        sources += [(f"{key}.sources", name) for name in group.sources]
+        listed += [(f"{key}.instruments", name) for name in group.instruments]
+    for key, names in board.lists.items():
+        listed += [(f"board.lists.{key}", name) for name in names]
+    one_of = f"one of {', '.join(known)}"
+    spelling = "base and quote in upper case, for example BTC-USD"
     return [
-        _Checked(
-            "board.groups.sources",
-            source,
-            f"one of {', '.join(known)}",
-            source.partition(":")[0] in known,
-        )
-        for source in sources
-    ] + [
-        _Checked(
-            "board.groups.instruments",
-            instrument,
-            "base and quote in upper case, for example BTC-USD",
-            is_instrument(instrument),
-        )
-        for instrument in listed
-    ]
+        _Checked(key, name, one_of, name.partition(":")[0] in known)
+        for key, name in sources
+    ] + [_Checked(key, name, spelling, is_instrument(name)) for key, name in listed]
 
 
 def _url_checks(settings: Settings) -> list[_Checked]:

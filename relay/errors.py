@@ -13,6 +13,7 @@ Nothing here decides what an error means to a client: ``delivery/app.py`` does.
     │   └── Refused            kind (blocked, retired, key), what to do
     ├── StoreError             Valkey's
     │   ├── LeaseLost          token, newest token
+    │   ├── LeaseTaken         board
     │   ├── OutOfStep          the offset the batch builds on, the store's offset
     │   └── StoreDown          cause
     └── RequestError           the client's: code, what was wrong, what to do
@@ -109,6 +110,17 @@ class LeaseLost(StoreError):
 
     def __str__(self) -> str:
         return f"the lease with token {self.token} is lost: the newest is {self.newest}"
+
+
+class LeaseTaken(StoreError):
+    """Somebody else ingests into the board, so nobody may besides."""
+
+    def __init__(self, board: str) -> None:
+        super().__init__(board)
+        self.board = board
+
+    def __str__(self) -> str:
+        return f"somebody else ingests into the board {self.board!r}: stop it first"
 
 
 class OutOfStep(StoreError):

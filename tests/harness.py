@@ -1,6 +1,6 @@
 """What tests build the relay's parts with; ``conftest.py`` makes fixtures of it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -25,3 +25,10 @@ async def eventually(holds: Callable[[], bool], *, within_s: float = 10) -> None
     with anyio.fail_after(within_s):
         while not holds():  # noqa: ASYNC110 - the condition is another process's
             await anyio.sleep(0.01)
+
+
+async def until(holds: Callable[[], Awaitable[bool]], *, within_s: float = 15) -> None:
+    """Wait until something that must be asked for holds, and fail when it does not."""
+    with anyio.fail_after(within_s):
+        while not await holds():  # noqa: ASYNC110 - it is another process's
+            await anyio.sleep(0.02)

@@ -3,6 +3,7 @@
 What is sent over it stands in ``writer`` and ``reader``.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib.resources import files
@@ -46,15 +47,19 @@ class Client:
 
     @contextmanager
     def asked(self) -> Iterator[None]:
-        """Turn the store's failures into ours.
+        """Turn the store's failures into ours, and let no cancellation get lost.
 
         Raises:
             StoreDown: the store cannot be reached, or cannot do what was asked.
         """
+        task = asyncio.current_task()
+        before = task.cancelling() if task else 0
         try:
             yield
         except (ValkeyError, OSError, TimeoutError) as error:
+            _heed_cancelling(task, before)
             raise StoreDown(address(self.settings.url), _cause(error)) from error
+        _heed_cancelling(task, before)
 
     async def read_clock(self, *, at_most_every_ms: int = 0) -> None:
         """Set the clock by the store's, unless that was done lately.
@@ -111,6 +116,16 @@ async def connect(settings: Store, clock: Clock) -> AsyncIterator[Client]:
         yield client
     finally:
         await client.close()
+
+
+def _heed_cancelling(task: "asyncio.Task[object] | None", before: int) -> None:
+    """Raise a cancellation that came meanwhile, and that nobody has raised.
+
+    The library sends with ``asyncio.wait_for``, which in Python 3.11 returns a result
+    that is there in place of the cancellation that came with it.
+    """
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 def _scheme(url: str) -> str:

@@ -95,7 +95,11 @@ class Reader:
         return newest[0][0].decode() if newest else "0-0"
 
     def follow(self, *, wait_ms: int) -> "Follower":
-        """Return a follower of the log, on a connection of its own."""
+        """Return a follower of the log, on a connection of its own.
+
+        It waits for half of the store's time-out at most, which would end it otherwise.
+        """
+        wait_ms = min(wait_ms, self._client.settings.timeout_ms // 2)
         return Follower(self._client, self._keys.log, wait_ms)
 
     async def recent(self, instrument: str) -> list[bytes]:

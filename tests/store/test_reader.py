@@ -1,5 +1,7 @@
 """The readers' side of the store, and a store that is not there."""
 
+import asyncio
+
 import pytest
 
 from relay.clock import Clock
@@ -87,3 +89,24 @@ async def test_the_older_scheme_is_understood(settings: Settings) -> None:
     with pytest.raises(StoreDown, match="redis://127"):
         async with open_client("redis://127.0.0.1:1/0", settings):
             pass
+
+
+@pytest.mark.parametrize("steps", range(24))
+async def test_a_cancellation_is_never_lost(
+    valkey_url: str, settings: Settings, keys: Keys, steps: int
+) -> None:
+    """Cancelled at any await, connecting included, a read is cancelled.
+
+    The library below returns a result in place of a cancellation at some of them, and
+    a task that lives on keeps a whole shutdown waiting.
+    """
+    async with open_client(valkey_url, settings) as client:
+        await client.valkey.connection_pool.disconnect()
+        task = asyncio.ensure_future(  # noqa: TID251 - one that is cancelled by hand
+            Reader(client, keys).read(None)
+        )
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if task.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await task

@@ -202,11 +202,16 @@ async def test_marks_come_between_batches(
 async def test_forgotten_markers_raise_the_floor(
     client: Client, keys: Keys, writer: Writer, lease: Lease
 ) -> None:
-    """A cursor from before cannot be told what went away."""
-    await writer.publish(lease, _batch(100))
-    await writer.forget(lease, ["BTC-USD"], floor=100)
+    """A cursor from before cannot be told what went away; what came back stays."""
+    tickers = {
+        "A-USD": Ticker(removed=True, offset=100).encode(),
+        "B-USD": Ticker(price="1", offset=100).encode(),
+    }
+    batch = Batch(epoch="k3", previous=0, offset=100, tickers=tickers)
+    await writer.publish(lease, batch)
+    await writer.forget(lease, ["A-USD", "B-USD", "C-USD"], floor=100)
     view = await Reader(client, keys).read(None)
-    assert (view.head.floor, view.tickers) == (100, {})
+    assert (view.head.floor, list(view.tickers)) == (100, ["B-USD"])
 
 
 async def test_what_exists_is_replaced_whole(

@@ -4,8 +4,12 @@
 -- Returns {'ok'} or {'lost', newest token}.
 local fenced = lost()
 if fenced then return fenced end
-for i = 5, #ARGV, 4000 do
-  redis.call('HDEL', KEYS[3], unpack(ARGV, i, math.min(i + 3999, #ARGV)))
+for i = 5, #ARGV do
+  -- One that has come back meanwhile is a ticker again, and stays.
+  local ticker = redis.call('HGET', KEYS[3], ARGV[i])
+  if ticker and string.find(ticker, '"removed":true', 1, true) then
+    redis.call('HDEL', KEYS[3], ARGV[i])
+  end
 end
 redis.call('HSET', KEYS[2], 'floor', ARGV[4])
 return {'ok'}

@@ -1,0 +1,48 @@
+"""The commands, such as ``relay up``, ``relay serve`` and ``relay worker``.
+
+Each is imported only when it is called, so that none pays for another's start.
+"""
+
+import importlib
+from typing import Final
+
+import rich_click as click
+
+from relay import __version__
+
+_COMMANDS: Final = {
+    "up": "relay.cli.up",
+    "serve": "relay.cli.serve",
+    "worker": "relay.cli.ingest",
+    "tick": "relay.cli.ingest",
+    "sim": "relay.cli.sim",
+    "replay": "relay.cli.replay",
+    "check-config": "relay.cli.settings",
+}
+
+
+class Commands(click.RichGroup):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands, in the order a newcomer needs them."""
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(_COMMANDS[cmd_name])
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="relay")
+def main() -> None:
+    """Relay crypto prices: exchanges in; REST, long-poll, SSE and WebSocket out.
+
+    Begin with `relay up --sim`, and open http://127.0.0.1:8000.
+    """

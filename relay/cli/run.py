@@ -1,0 +1,129 @@
+"""How every command runs: one event loop, two signals, errors as one sentence.
+
+What the commands do stands in the modules named after them.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import rich_click as click
+import uvloop
+from rich.console import Console
+
+from relay.errors import ConfigError, RelayError
+
+console: Final = Console(highlight=False, soft_wrap=True)
+"""What a command answers with."""
+
+errors: Final = Console(stderr=True, highlight=False, soft_wrap=True)
+"""What it says besides."""
+
+# 2 is what the shell's own programs use for "called wrongly".
+EXIT_CONFIG: Final = 2
+EXIT_FAILED: Final = 1
+
+
+def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run ``main`` until it is done; SIGINT and SIGTERM set the event it is given.
+
+    A second signal cancels it. Our own errors become one sentence and an exit status.
+    """
+    with sentences(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_watch(main))
+
+
+async def _watch(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    stop = asyncio.Event()
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def signalled() -> None:
+        if stop.is_set():
+            task.cancel()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, signalled)
+    try:
+        await main(stop)
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Turn our own errors into one sentence and an exit status."""
+    try:
+        yield
+    except* RelayError as group:
+        first = _first(group)
+        errors.print(f"[red]relay:[/] {click_safe(str(first))}")
+        status = EXIT_CONFIG if isinstance(first, ConfigError) else EXIT_FAILED
+        raise SystemExit(status) from None
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def click_safe(text: str) -> str:
+    """Return text that the console prints as it stands, brackets and all."""
+    return text.replace("[", r"\[")
+
+
+async def until_stopped(stop: asyncio.Event, work: Awaitable[None]) -> None:
+    """Do the work until it ends or ``stop`` is set; then it is cancelled and ends.
+
+    Raises:
+        BaseExceptionGroup: what the work raised.
+    """
+    async with asyncio.TaskGroup() as tasks:
+        working = tasks.create_task(_await(work))
+        stopping = tasks.create_task(stop.wait())
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        working.cancel()
+        stopping.cancel()
+
+
+async def _await(work: Awaitable[None]) -> None:
+    await work
+
+
+def log_to_stderr() -> None:
+    """Let the relay's log be read: a line each, with the time, on standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("relay")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def option_config(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that names a file of settings."""
+    return click.option(
+        "--config",
+        "file",
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        help="Settings that win over the defaults (TOML).",
+    )(command)
+
+
+def option_sim_url(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that reads every exchange from a simulator."""
+    return click.option(
+        "--sim-url",
+        metavar="URL",
+        default="",
+        help="Read every exchange from the simulator at this address.",
+    )(command)

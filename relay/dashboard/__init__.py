@@ -1,0 +1,1 @@
+"""The files of the page at ``/``; ``relay.delivery.page`` serves them."""

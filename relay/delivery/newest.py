@@ -1,0 +1,49 @@
+"""The newest board that an instance can answer reads with.
+
+The hub follows the log; here is only where to look.
+"""
+
+from typing import Final
+
+from relay.board import Board
+from relay.errors import StoreDown
+from relay.hub import Hub
+from relay.model import Selection
+from relay.store.reader import Reader
+
+# A board nothing was published on yet is of an epoch before all others, so that its
+# cursor can be sent back as any other.
+_BEFORE: Final = "0"
+
+
+class Newest:
+    """Where reads come from: the hub's board, or the store in one round trip."""
+
+    def __init__(self, reader: Reader, hub: Hub | None) -> None:
+        self._reader, self._hub = reader, hub
+
+    def catch_up(self) -> None:
+        """Look at the store now: a client knows more than we do."""
+        if self._hub is not None:
+            self._hub.nudge()
+
+    async def board(self, selection: Selection) -> tuple[Board, bool]:
+        """Return a board that holds what is selected, and whether it is live.
+
+        An instance that has lost the store answers with what it holds.
+
+        Raises:
+            StoreDown: the store cannot be reached, and nothing is held.
+        """
+        hub = self._hub
+        if hub is not None and hub.ready and hub.board.epoch:
+            return hub.board, hub.live
+        try:
+            view = await self._reader.read(selection.instruments)
+        except StoreDown:
+            if hub is None or not hub.board.epoch:
+                raise
+            return hub.board, False
+        head = view.head
+        board = Board.read(head.epoch or _BEFORE, head.offset, head.floor, view.tickers)
+        return board, head.alive

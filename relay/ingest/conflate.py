@@ -1,0 +1,507 @@
+"""Keep the newest of what is heard of each instrument; cut what changed into batches.
+
+No I/O and no clock. Whose value is shown is decided in ``sources``.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+from msgspec import structs
+
+from relay.config import Board, Ingest
+from relay.ingest.sources import Candidate, Held, Jump, Route, Slot, Sources
+from relay.model import (
+    Batch,
+    Listing,
+    Symbols,
+    Ticker,
+    Update,
+    decode_ticker,
+    next_offset,
+)
+
+# ``turn`` wants to be called this often at least, since a jump may begin between.
+_TURN_MS: Final = 500
+
+# Decimal text as exchanges write it. ``Decimal`` alone would take blanks, underscores,
+# other scripts' digits and a million of them.
+_DECIMAL: Final = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{0,80})?(?:[eE][+-]?[0-9]{1,3})?")
+
+# Why something is not believed, as the status shows it.
+LATE: Final = "late"
+REPEATED: Final = "repeated"
+FUTURE: Final = "event in the future"
+UNTRUE_PRICE: Final = "untrue price"
+UNTRUE_BOOK: Final = "untrue bid or ask"
+UNTRUE_DAY: Final = "untrue day figure"
+CROSSED: Final = "bid above ask"
+JUMPED: Final = "jump that another source contradicts"
+REVOKED: Final = "jump that was taken back"
+UNKNOWN: Final = "no such symbol"
+UNREADABLE: Final = "ticker nobody can read"
+
+# What became of one group of an update's fields.
+_DROPPED, _SAME, _CHANGED = 0, 1, 2
+
+
+def read_number(text: str) -> Decimal | None:
+    """Return a decimal text's value, None for anything that is no finite number."""
+    return Decimal(text) if _DECIMAL.fullmatch(text) else None
+
+
+def read_price(text: str) -> Decimal | None:
+    """Return a decimal text's value, None unless it is above zero."""
+    number = read_number(text)
+    return number if number is not None and number > 0 else None
+
+
+def read_size(text: str) -> Decimal | None:
+    """Return a decimal text's value, None where it is negative."""
+    number = read_number(text)
+    return number if number is not None and number >= 0 else None
+
+
+_DAY: Final[tuple[tuple[str, Callable[[str], Decimal | None]], ...]] = (
+    ("change_24h_pct", read_number),
+    ("high_24h", read_price),
+    ("low_24h", read_price),
+    ("volume_24h", read_size),
+    ("volume_24h_quote", read_size),
+)
+
+
+def is_late(update: Update, last: Update | None) -> bool:
+    """Tell whether an update is older than the one that moved a group last.
+
+    Within a channel and symbol its sequence has been looked at already; otherwise the
+    exchange's own times are compared, where both have one, and else those of receipt.
+    """
+    if last is None:
+        return False
+    if (
+        update.sequence
+        and update.channel == last.channel
+        and update.symbol == last.symbol
+    ):
+        return False
+    event_ms, last_ms = update.event_ms, last.event_ms
+    if event_ms and last_ms and event_ms != last_ms:
+        return event_ms < last_ms
+    return update.received_ms < last.received_ms
+
+
+def is_far(number: Decimal, other: Decimal, pct: Decimal) -> bool:
+    """Tell whether a number differs from another by more than a share of the other."""
+    return abs(number - other) * 100 > other * pct
+
+
+def judge(
+    jump: Jump, shown: Decimal, others: Iterable[Held], now_ms: int, rules: Ingest
+) -> bool | None:
+    """Say whether a jump is shown, by the other living sources; None: not yet.
+
+    One that agrees decides at once. One that contradicts decides when the wait is over,
+    since it may only be slower.
+    """
+    peers = list(others)
+    since_ms = jump.at_ms - rules.jump_wait_ms
+    fresh = [_evidence(peer) for peer in peers if peer.priced_ms >= since_ms]
+    pct = Decimal(str(rules.jump_pct))
+    if not peers or any(not is_far(number, jump.number, pct) for number in fresh):
+        return True
+    # Before its beginning there is only a clock that was set back.
+    if jump.at_ms <= now_ms < jump.until_ms:
+        return None
+    return not any(abs(number - shown) < abs(number - jump.number) for number in fresh)
+
+
+def _evidence(held: Held) -> Decimal:
+    """Return the price a source says now, shown or not."""
+    return held.jump.number if held.jump is not None else held.number or Decimal(0)
+
+
+class Merge:
+    """One ticker for each instrument, of the newest that its source has said.
+
+    ``refresh_ms`` has each enabled source's own refresh interval; sources not in it
+    are skipped. ``now_ms`` is the store's clock, advanced by the steady one.
+    """
+
+    def __init__(
+        self, board: Board, rules: Ingest, refresh_ms: Mapping[str, int]
+    ) -> None:
+        self._rules = rules
+        self._sources = Sources(board, rules, refresh_ms)
+        self._jump_pct = Decimal(str(rules.jump_pct))
+        self._crossed_pct = Decimal(str(rules.crossed_max_pct))
+        self._jumping: dict[Held, Jump] = {}
+        self._now_ms = 0
+        self.drops: Counter[tuple[str, str]] = Counter()
+
+    # What is on the board, and where it is read.
+
+    def restore(self, tickers: Mapping[str, bytes], *, now_ms: int) -> None:
+        """Begin with the store's values, at a takeover.
+
+        They are shown until something newer comes.
+        """
+        self._now_ms = now_ms
+        read: dict[str, Ticker] = {}
+        for name, ticker in tickers.items():
+            try:
+                read[name] = decode_ticker(ticker)
+            except msgspec.DecodeError:
+                self.drops["store", UNREADABLE] += 1
+        self._sources.restore(read, now_ms)
+
+    def list(self, source: str, symbols: Symbols) -> None:
+        """Take in a source's table, the first or a newer one."""
+        self._sources.tabulate(source, symbols, self._now_ms)
+
+    def want(self, instruments: Iterable[str]) -> None:
+        """Want these besides the core, and no others."""
+        self._sources.want(instruments, self._now_ms)
+
+    def wanted(self, source: str) -> "_Listings":
+        """Return what a source is to be read for, in the order of its symbols."""
+        return _by_symbol(self._sources.wanted(source))
+
+    def unpriced(self, source: str) -> "_Listings":
+        """Return what of it has no value of the source's present life."""
+        found = self._sources.wanted(source)
+        return _by_symbol(one for one in found if not one.current)
+
+    # What is heard.
+
+    def heard(self, source: str, *, now_ms: int) -> None:
+        """Note that a feed lives: a frame, a heartbeat, an answer."""
+        self._now_ms = now_ms
+        feed = self._sources.feeds.get(source)
+        if feed is not None:
+            feed.hear(now_ms)
+
+    def lost(self, source: str, reason: str, *, now_ms: int) -> None:
+        """Note why a feed may fall silent; silence itself decides."""
+        self._now_ms = now_ms
+        feed = self._sources.feeds.get(source)
+        if feed is not None:
+            feed.reason = reason
+
+    def take(self, updates: Sequence[Update], *, now_ms: int) -> None:
+        """Merge what frames and answers say. The hot path: microseconds each."""
+        latest_ms = now_ms + self._rules.future_max_ms
+        exchange, routes = "", _NO_ROUTES
+        for update in updates:
+            if update.exchange != exchange:
+                exchange = update.exchange
+                self.heard(exchange, now_ms=now_ms)
+                routes = self._sources.routes.get(exchange, _NO_ROUTES)
+            route = routes.get(update.symbol)
+            if route is None:
+                self._refuse(update)
+            elif update.event_ms > latest_ms:
+                self.drops[exchange, FUTURE] += 1
+            elif not update.sequence or self._is_next(update, route):
+                for held in route.helds:
+                    self._merge(held, update, now_ms)
+
+    def _refuse(self, update: Update) -> None:
+        """Count what has no route, unless it only is not wanted."""
+        if not self._sources.knows(update.exchange, update.symbol):
+            self.drops[update.exchange, UNKNOWN] += 1
+
+    def _is_next(self, update: Update, route: Route) -> bool:
+        """Tell whether an update is a channel's newest; one said again stays true."""
+        last = route.sequences.get(update.channel, 0)
+        if update.sequence > last:
+            route.sequences[update.channel] = update.sequence
+            return True
+        reason = REPEATED if update.sequence == last else LATE
+        self.drops[update.exchange, reason] += 1
+        if reason is REPEATED:
+            for held in route.helds:
+                self._touch(held, self._now_ms)
+        return False
+
+    def _merge(self, held: Held, update: Update, now_ms: int) -> None:
+        """Merge the groups of fields that an update has, each in its own order."""
+        done = 0
+        if update.price:
+            done = self._take_price(held, update, now_ms)
+        if update.bid or update.ask:
+            done |= self._take_book(held, update)
+        if update.high_24h or update.volume_24h or _has_day(update):
+            done |= self._take_day(held, update)
+        if not done:
+            return
+        if update.event_ms > held.event_ms:
+            held.event_ms = update.event_ms
+            done |= _CHANGED
+        held.received_ms = max(held.received_ms, update.received_ms)
+        if done & _CHANGED:
+            self._change(held)
+        self._touch(held, now_ms)
+
+    def _touch(self, held: Held, now_ms: int) -> None:
+        """Note that a value is of now; a first one may be shown at once."""
+        before_ms, held.touched_ms = held.touched_ms, now_ms
+        if before_ms < held.feed.since_ms:
+            for slot in held.slots:
+                self._sources.review(slot, now_ms)
+
+    def _change(self, held: Held) -> None:
+        for slot in held.showing:
+            self._sources.changed[slot.name] = None
+
+    def _take_price(self, held: Held, update: Update, now_ms: int) -> int:
+        if is_late(update, held.by_price):
+            return self._drop(update, LATE)
+        number = held.number
+        if update.price != held.price:
+            number = read_price(update.price)
+        if number is None:
+            return self._drop(update, UNTRUE_PRICE)
+        held.by_price = update
+        if (
+            held.number is not None
+            and held.showing
+            and is_far(number, held.number, self._jump_pct)
+        ):
+            return self._hold_back(held, update.price, number, now_ms)
+        if held.jump is not None:
+            # Its own source is back where it was.
+            self._end_jump(held)
+            self._drop(update, REVOKED)
+        return self._set_price(held, update.price, number, now_ms)
+
+    def _set_price(self, held: Held, text: str, number: Decimal, now_ms: int) -> int:
+        held.priced_ms = now_ms
+        if text == held.price:
+            return _SAME
+        if not held.price:
+            # Only with a price may it be shown: ``_touch`` must look at it anew.
+            held.touched_ms = -1
+        held.price, held.number = text, number
+        if self._jumping:
+            self._weigh_all(now_ms)
+        return _CHANGED
+
+    def _drop(self, update: Update, reason: str) -> int:
+        self.drops[update.exchange, reason] += 1
+        return _DROPPED
+
+    def _take_book(self, held: Held, update: Update) -> int:
+        if is_late(update, held.by_book):
+            return self._drop(update, LATE)
+        bid, ask = update.bid or held.bid, update.ask or held.ask
+        bid_number, ask_number = held.bid_number, held.ask_number
+        if bid != held.bid:
+            bid_number = read_price(bid)
+        if ask != held.ask:
+            ask_number = read_price(ask)
+        if (bid and bid_number is None) or (ask and ask_number is None):
+            return self._drop(update, UNTRUE_BOOK)
+        if self._is_crossed(bid_number, ask_number):
+            return self._drop(update, CROSSED)
+        held.by_book = update
+        if bid == held.bid and ask == held.ask:
+            return _SAME
+        held.bid, held.bid_number = bid, bid_number
+        held.ask, held.ask_number = ask, ask_number
+        return _CHANGED
+
+    def _is_crossed(self, bid: Decimal | None, ask: Decimal | None) -> bool:
+        if bid is None or ask is None or bid <= ask:
+            return False
+        return is_far(bid, ask, self._crossed_pct)
+
+    def _take_day(self, held: Held, update: Update) -> int:
+        if is_late(update, held.by_day):
+            return self._drop(update, LATE)
+        done = _DROPPED
+        for field, read in _DAY:
+            text = getattr(update, field)
+            if not text:
+                continue
+            if text == getattr(held, field):
+                done |= _SAME
+            elif read(text) is None:
+                self._drop(update, UNTRUE_DAY)
+            else:
+                setattr(held, field, text)
+                done |= _CHANGED
+        if done:
+            held.by_day = update
+        return done
+
+    # Prices that jump.
+
+    def _hold_back(self, held: Held, text: str, number: Decimal, now_ms: int) -> int:
+        """Let a price wait, in place of one that waits already, no longer than that."""
+        if held.jump is None:
+            held.jump = Jump(now_ms, now_ms + self._rules.jump_wait_ms)
+            self._jumping[held] = held.jump
+        held.jump.text, held.jump.number = text, number
+        self._weigh_all(now_ms)
+        return _SAME
+
+    def _end_jump(self, held: Held) -> None:
+        held.jump = None
+        del self._jumping[held]
+
+    def _weigh_all(self, now_ms: int) -> None:
+        for held, jump in tuple(self._jumping.items()):
+            self._weigh(held, jump, now_ms)
+
+    def _weigh(self, held: Held, jump: Jump, now_ms: int) -> None:
+        shown = held.number or jump.number
+        verdict = judge(jump, shown, _others(held, now_ms), now_ms, self._rules)
+        if verdict is None:
+            return
+        self._end_jump(held)
+        if verdict:
+            held.price, held.number, held.priced_ms = jump.text, jump.number, now_ms
+            self._change(held)
+        else:
+            self.drops[held.feed.name, JUMPED] += 1
+
+    # Timers.
+
+    def turn(self, *, now_ms: int) -> int:
+        """Run the timers; return when to be called again at the latest."""
+        self._now_ms = now_ms
+        self._weigh_all(now_ms)
+        self._sources.turn(now_ms)
+        jumps = (jump.until_ms for jump in self._jumping.values())
+        due_ms = min(jumps, default=now_ms + _TURN_MS)
+        next_ms = self._sources.next_ms(now_ms) or due_ms
+        return min(due_ms, next_ms, now_ms + _TURN_MS)
+
+    # What is published.
+
+    @property
+    def dirty(self) -> bool:
+        """Whether there may be something to cut."""
+        return bool(self._sources.changed)
+
+    def cut(self, *, epoch: str, previous: int, now_ms: int, most: int) -> Batch | None:
+        """Return what changed since the last cut, ``most`` tickers; None for nothing.
+
+        The rest stays dirty. Whatever says the same as before is left out.
+        """
+        offset = next_offset(previous, now_ms)
+        tickers: dict[str, bytes] = {}
+        for name in tuple(self._sources.changed):
+            if len(tickers) == most:
+                break
+            del self._sources.changed[name]
+            ticker = self._cut(self._sources.slots.get(name), offset)
+            if ticker is not None:
+                tickers[name] = ticker
+        if not tickers:
+            return None
+        return Batch(epoch=epoch, previous=previous, offset=offset, tickers=tickers)
+
+    def _cut(self, slot: Slot | None, offset: int) -> bytes | None:
+        if slot is None:
+            return None
+        ticker = slot.ticker()
+        if ticker == slot.published:
+            return None
+        slot.published, slot.offset = ticker, offset
+        received_ms = slot.shown.held.received_ms if slot.shown is not None else 0
+        numbered = structs.replace(ticker, received_ms=received_ms, offset=offset)
+        return numbered.encode()
+
+    def failed(self, batch: Batch) -> None:
+        """Take a batch back that was not published: its instruments are dirty again."""
+        self.touch(batch.tickers)
+
+    def touch(self, names: Iterable[str]) -> None:
+        """Have these published, changed or not."""
+        for name in names:
+            slot = self._sources.slots.get(name)
+            if slot is not None:
+                self._sources.touch(slot)
+
+    def points(self) -> dict[str, str]:
+        """Return the shown prices that are not stale."""
+        return {
+            slot.name: slot.shown.held.price
+            for slot in self._sources.slots.values()
+            if slot.shown is not None and not slot.stale
+        }
+
+    def markers(self, before_ms: int) -> tuple["_Names", int]:
+        """Return the markers published before then, and the floor they leave behind.
+
+        A cursor at the floor or above knows of them.
+        """
+        old = [
+            slot
+            for slot in self._sources.slots.values()
+            if slot.removed
+            and slot.offset < before_ms
+            and slot.name not in self._sources.changed
+        ]
+        floor = max((slot.offset for slot in old), default=0)
+        return [slot.name for slot in old], floor
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Forget markers; one that has come back meanwhile is published again."""
+        self._sources.forget(names)
+
+    # What the status shows.
+
+    def health(self, *, now_ms: int) -> dict[str, Any]:
+        """Say how each source is, and count the instruments."""
+        return {
+            "sources": {
+                name: self._source_health(name, now_ms) for name in self._sources.feeds
+            },
+            "instruments": structs.asdict(self._sources.tally()),
+        }
+
+    def _source_health(self, name: str, now_ms: int) -> dict[str, Any]:
+        feed = self._sources.feeds[name]
+        slots = self._sources.slots.values()
+        return {
+            "alive": feed.is_alive(now_ms),
+            "age_ms": None if feed.heard_ms is None else now_ms - feed.heard_ms,
+            "reason": feed.reason,
+            "shown": sum(
+                slot.shown is not None and slot.shown.source == name for slot in slots
+            ),
+            "listed": len(self.wanted(name)),
+            "drops": {
+                reason: times
+                for (exchange, reason), times in self.drops.items()
+                if exchange == name
+            },
+        }
+
+
+_Listings = list[Listing]
+_Names = list[str]
+_NO_ROUTES: Final[dict[str, Route]] = {}
+
+
+def _by_symbol(candidates: Iterable[Candidate]) -> _Listings:
+    found = {one.listing.symbol: one.listing for one in candidates if one.listing}
+    return [found[symbol] for symbol in sorted(found)]
+
+
+def _has_day(update: Update) -> bool:
+    return bool(update.low_24h or update.change_24h_pct or update.volume_24h_quote)
+
+
+def _others(held: Held, now_ms: int) -> Iterable[Held]:
+    """Yield the living values that an instrument might be shown from instead."""
+    for slot in held.showing:
+        for candidate in slot.candidates:
+            if candidate.held is not held and candidate.lives(now_ms):
+                yield candidate.held

@@ -1,0 +1,212 @@
+"""REST towards the exchanges: one request at a time, paid for before it is sent.
+
+What to fetch and what an answer means is decided elsewhere (``plan``, the adapters).
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import httpx
+from msgspec.structs import replace
+
+from relay import __version__
+from relay.clock import Clock
+from relay.config import Exchange, Ingest
+from relay.errors import ExchangeDown, RateLimited
+from relay.exchanges.adapter import Adapter, Answer, Request, Usage
+from relay.ingest.budget import Budget, Priority, Reservation, Wait
+from relay.ingest.causes import plain_cause
+
+USER_AGENT: Final = f"price-relay/{__version__}"
+"""Who we say we are: some exchanges refuse whoever does not."""
+
+# Requests of all exchanges at once; budgets keep the true number far below.
+_CONNECTIONS_MAX: Final = 32
+# Idle connections are closed before the exchanges' edges do so (60 s and more), since
+# one that is closed while a request is on its way costs the request.
+_IDLE_S: Final = 30
+
+# Errors before a connection stood: nothing can have been sent over it. The others
+# here are ours, and mean so as long as the request has not begun to leave.
+_UNSENT: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    TimeoutError,
+    asyncio.CancelledError,
+)
+
+
+def open_client(ingest: Ingest) -> httpx.AsyncClient:
+    """Return the client for all exchanges of one worker; whoever opens it closes it.
+
+    It heeds nobody's environment but for the certificates' place (``SSL_CERT_FILE``):
+    limits count by egress address, so no proxy may come between unseen.
+    """
+    return httpx.AsyncClient(
+        headers={
+            "user-agent": USER_AGENT,
+            "accept": "application/json",
+            "accept-encoding": "gzip",
+        },
+        timeout=ingest.request_timeout_ms / 1000,
+        limits=httpx.Limits(max_connections=_CONNECTIONS_MAX, keepalive_expiry=_IDLE_S),
+        verify=httpx.create_ssl_context(),
+        trust_env=False,
+        follow_redirects=False,
+        http2=False,
+    )
+
+
+@dataclass
+class _Flight:
+    """One request under way, and how far it got."""
+
+    request: Request
+    sent_ms: int
+    left: bool = False
+    response: httpx.Response | None = None
+    body: bytearray = field(default_factory=bytearray)
+
+    async def trace(self, event: str, _: Mapping[str, object]) -> None:
+        """Note the moment at which the first byte may have left."""
+        if event.endswith(".send_request_headers.started"):
+            self.left = True
+
+    def answer(self, received_ms: int) -> Answer | None:
+        """Return what has come back so far, None when nothing has."""
+        if self.response is None:
+            return None
+        headers = {name.lower(): text for name, text in self.response.headers.items()}
+        return Answer(
+            request=self.request,
+            status=self.response.status_code,
+            headers=headers,
+            body=bytes(self.body),
+            sent_ms=self.sent_ms,
+            received_ms=received_ms,
+            age_ms=_age_ms(headers.get("age", "")),
+        )
+
+
+@dataclass(frozen=True)
+class Pull:
+    """One exchange's REST."""
+
+    adapter: Adapter
+    exchange: Exchange
+    ingest: Ingest
+    budget: Budget
+    clock: Clock
+    client: httpx.AsyncClient
+
+    async def fetch(self, request: Request, *, priority: Priority) -> Answer:
+        """Fetch an answer that has nothing wrong with it.
+
+        Cancelled before the request left, nothing is spent; after that it stays spent.
+
+        Raises:
+            RateLimited: the budget does not bear it, and nothing was sent; or the
+                exchange wants to be left alone.
+            ExchangeDown: the exchange cannot be reached, or its answer not be read.
+            Refused: the exchange says no.
+        """
+        reservation = self._reserve(request, priority)
+        flight = _Flight(request, self.clock.wall_ms())
+        try:
+            answer = await self._send(flight)
+        except BaseException as error:
+            self._account(reservation, flight, error)
+            if not isinstance(error, httpx.HTTPError | OSError):
+                raise
+            timeout_ms = self.ingest.request_timeout_ms
+            cause = plain_cause(error, timeout_ms=timeout_ms)
+            raise ExchangeDown(self.adapter.name, cause) from error
+        usages = self.adapter.read_usage(answer)
+        self.budget.settle(reservation, usages, now_ms=self.clock.wall_ms())
+        self._check(answer)
+        return answer
+
+    def _reserve(self, request: Request, priority: Priority) -> Reservation:
+        now_ms = self.clock.wall_ms()
+        outcome = self.budget.reserve(request.costs, now_ms=now_ms, priority=priority)
+        if isinstance(outcome, Wait):
+            scope = outcome.limit or "cooldown"
+            raise RateLimited(self.adapter.name, scope, outcome.until_ms - now_ms)
+        return outcome
+
+    async def _send(self, flight: _Flight) -> Answer:
+        request = flight.request
+        async with (
+            asyncio.timeout(self.ingest.request_timeout_ms / 1000),
+            self.client.stream(
+                "GET",
+                join(self.exchange.rest_url, request.path),
+                params=request.query or None,
+                headers=request.headers,
+                extensions={"trace": flight.trace},
+            ) as response,
+        ):
+            flight.response = response
+            await self._read(response, flight.body)
+        answer = flight.answer(self.clock.wall_ms())
+        assert answer is not None, "there is a response"
+        return answer
+
+    async def _read(self, response: httpx.Response, body: bytearray) -> None:
+        body_max = self.ingest.body_max
+        async for part in response.aiter_bytes():
+            body += part
+            if len(body) > body_max:
+                cause = f"the answer was larger than {body_max} bytes"
+                raise ExchangeDown(self.adapter.name, cause)
+
+    def _account(
+        self, reservation: Reservation, flight: _Flight, error: BaseException
+    ) -> None:
+        """Give back what was certainly not sent, settle what was answered in part.
+
+        The rest stays as it was reserved: it may still arrive.
+        """
+        answer = flight.answer(self.clock.wall_ms())
+        if answer is not None:
+            usages = at_least(self.adapter.read_usage(answer), reservation.costs)
+            self.budget.settle(reservation, usages, now_ms=answer.received_ms)
+        elif not flight.left and isinstance(error, _UNSENT):
+            self.budget.cancel(reservation)
+
+    def _check(self, answer: Answer) -> None:
+        if httpx.codes.is_redirect(answer.status):
+            target = httpx.URL(answer.headers.get("location", "")).host or "itself"
+            cause = f"HTTP {answer.status} sends us to {target}, which is not followed"
+            raise ExchangeDown(self.adapter.name, cause)
+        failure = self.adapter.read_failure(answer)
+        if failure is None:
+            return
+        if isinstance(failure, RateLimited):
+            until_ms = answer.received_ms + failure.retry_after_ms
+            self.budget.cool(until_ms, str(failure))
+        raise failure
+
+
+def join(url: str, path: str) -> str:
+    """Put an exchange's path behind its configured address, which may have a path."""
+    return url.rstrip("/") + path
+
+
+def at_least(usages: Sequence[Usage], costs: Sequence[tuple[str, int]]) -> list[Usage]:
+    """Raise what half an answer says it cost to what was reserved for a whole one."""
+    reserved = dict(costs)
+    return [
+        usage
+        if usage.cost is None
+        else replace(usage, cost=max(usage.cost, reserved.get(usage.limit, 0)))
+        for usage in usages
+    ]
+
+
+def _age_ms(text: str) -> int:
+    """Read an ``Age`` header, seconds; what is none counts as fresh (RFC 9111, 5.1)."""
+    return int(text) * 1000 if text.isascii() and text.isdecimal() else 0

@@ -1,0 +1,151 @@
+"""All WebSocket connections of one exchange, for whatever symbols are wanted.
+
+One connection after the other is ``line``'s; what becomes of the updates, the sink's.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Final
+
+import httpx
+
+from relay.clock import Clock
+from relay.config import Exchange, Ingest
+from relay.exchanges.adapter import Adapter
+from relay.ingest.budget import Budget
+from relay.ingest.connection import rest
+from relay.ingest.dial import Dial
+from relay.ingest.line import House, Line, Sink, State
+from relay.ingest.roll import NEVER_MS
+
+__all__ = ["Sink", "State", "Stream", "spread"]
+
+# Changes of what is wanted are gathered for so long before anything is said.
+_GATHER_MS: Final = 100
+# A symbol that was refused may be listed by then.
+_REFUSED_MS: Final = 3_600_000
+
+
+@dataclass(eq=False)
+class Stream:
+    """One exchange's connections: as many as its rules ask for, none without need."""
+
+    adapter: Adapter
+    exchange: Exchange
+    ingest: Ingest
+    budget: Budget
+    clock: Clock
+    sink: Sink
+    random: Callable[[], float]
+    _wanted: frozenset[str] = field(default=frozenset(), init=False)
+    _lines: list[Line] = field(default_factory=list, init=False)
+    # Symbol → until when, by the steady clock, it is not asked for again.
+    _refused: dict[str, int] = field(default_factory=dict, init=False)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+
+    @property
+    def states(self) -> list[State]:
+        """How each connection stands."""
+        return [line.state() for line in self._lines]
+
+    def want(self, symbols: Iterable[str]) -> None:
+        """Want these symbols of the exchange from now on, and no others."""
+        wanted = frozenset(symbols)
+        if wanted == self._wanted:
+            return
+        self._wanted = wanted
+        # Whoever comes back after it has left is asked for anew.
+        for symbol in self._refused.keys() - wanted:
+            del self._refused[symbol]
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Receive for ever.
+
+        Cancelled, it leaves no task and no socket behind, within a second or so.
+        """
+        house = self._open_house()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                while True:
+                    now_ms = self.clock.monotonic_ms()
+                    again_ms = min(self._refused.values(), default=NEVER_MS)
+                    await rest(self._changed, again_ms - now_ms)
+                    await asyncio.sleep(_GATHER_MS / 1000)
+                    self._changed.clear()
+                    self._place(tasks, house)
+        finally:
+            self._lines = []
+
+    def _open_house(self) -> House:
+        url = self.exchange.ws_url
+        return House(
+            dial=Dial(
+                adapter=self.adapter,
+                url=url,
+                ingest=self.ingest,
+                clock=self.clock,
+                tls=httpx.create_ssl_context() if url.startswith("wss:") else None,
+            ),
+            budget=self.budget,
+            sink=self.sink,
+            random=self.random,
+            refuse=self._refuse,
+            turned=self._turned,
+        )
+
+    def _place(self, tasks: asyncio.TaskGroup, house: House) -> None:
+        """Give every wanted symbol to a line, and let the lines go about it."""
+        now_ms = self.clock.monotonic_ms()
+        self._refused = {
+            symbol: until_ms
+            for symbol, until_ms in self._refused.items()
+            if now_ms < until_ms
+        }
+        wanted = self._wanted - self._refused.keys()
+        lines = [line for line in self._lines if not line.over]
+        shares = spread([line.wanted for line in lines], wanted, self._most(wanted))
+        for line, share in zip(lines, shares, strict=False):
+            line.want(share)
+        for share in shares[len(lines) :]:
+            line = Line(house, share)
+            tasks.create_task(line.run())
+            lines.append(line)
+        self._lines = [line for line in lines if line.wanted]
+
+    def _most(self, wanted: AbstractSet[str]) -> int:
+        """Return how many symbols one connection takes."""
+        if not wanted:
+            return 1
+        return self.adapter.session([min(wanted)]).rules.symbols_max
+
+    def _refuse(self, symbols: Sequence[str], reason: str) -> None:
+        until_ms = self.clock.monotonic_ms() + _REFUSED_MS
+        self._refused.update(dict.fromkeys(symbols, until_ms))
+        self.sink.refused(self.adapter.name, symbols, reason)
+        self._changed.set()
+
+    def _turned(self) -> None:
+        if all(line.is_open for line in self._lines):
+            self.sink.up(self.adapter.name)
+
+
+def spread(
+    held: Sequence[frozenset[str]], wanted: AbstractSet[str], most: int
+) -> list[frozenset[str]]:
+    """Share symbols out among connections, ``most`` to each.
+
+    What a connection holds stays there; what is new fills the room that is left, and
+    then new connections, which come after those there were. A connection whose share
+    is empty has had its time.
+    """
+    shares = [set(symbols & wanted) for symbols in held]
+    new = sorted(wanted - set().union(*shares))
+    for share in sorted(shares, key=len, reverse=True):
+        room = max(most - len(share), 0)
+        share.update(new[:room])
+        del new[:room]
+    shares += [set(new[start : start + most]) for start in range(0, len(new), most)]
+    return [frozenset(share) for share in shares]

@@ -1,0 +1,400 @@
+"""What may be spent, when it comes back, and who goes first."""
+
+import pytest
+
+from relay.config import Limit
+from relay.exchanges.adapter import Usage
+from relay.ingest.budget import (
+    Budget,
+    Cooldown,
+    Gauge,
+    Priority,
+    Reservation,
+    Wait,
+    until_ms,
+)
+
+MINUTE_MS = 60_000
+DAY_MS = 86_400_000
+NOON_MS = 1_763_640_000_000
+WEIGHT = Limit(name="weight", weight_max=100, window_ms=MINUTE_MS, kind="fixed")
+ROLLING = Limit(name="weight", weight_max=10, window_ms=1_000, kind="rolling")
+ONE = Limit(name="weight", weight_max=1, window_ms=1_000, kind="rolling")
+CONNECT = Limit(name="connect", weight_max=3, window_ms=300_000, kind="rolling")
+CREDITS = Limit(name="credits", weight_max=3_000, window_ms=30 * DAY_MS, kind="rolling")
+
+
+def ask(
+    budget: Budget,
+    cost: int,
+    now_ms: int,
+    *,
+    limit: str = "weight",
+    priority: Priority = Priority.KEEP,
+) -> Reservation | Wait:
+    """Ask for a cost of one limit."""
+    return budget.reserve([(limit, cost)], now_ms=now_ms, priority=priority)
+
+
+def spend(
+    budget: Budget, cost: int, now_ms: int, *, limit: str = "weight"
+) -> Reservation:
+    """Reserve, and have it settled at once as it was reserved."""
+    reservation = ask(budget, cost, now_ms, limit=limit)
+    assert isinstance(reservation, Reservation)
+    budget.settle(reservation, [], now_ms=now_ms)
+    return reservation
+
+
+def wait(answer: Reservation | Wait) -> Wait:
+    """Insist on having to wait."""
+    assert isinstance(answer, Wait)
+    return answer
+
+
+def used(budget: Budget, now_ms: int) -> int:
+    """Read the first limit's gauge."""
+    return budget.gauges(now_ms)[0].used
+
+
+def test_a_fixed_window_frees_everything_at_its_boundary() -> None:
+    """Binance counts by the clock minute; a second allows for clocks that differ."""
+    budget = Budget("binance", [WEIGHT])
+    spend(budget, 100, NOON_MS + 30_000)
+    answer = wait(ask(budget, 1, NOON_MS + 30_001))
+    assert answer == Wait(NOON_MS + 61_000, "weight", "100 of 100 used, 1 asked for")
+    assert isinstance(ask(budget, 1, NOON_MS + 60_999), Wait)
+    assert isinstance(ask(budget, 100, NOON_MS + 61_000), Reservation)
+
+
+def test_what_lands_near_a_boundary_counts_on_both_sides() -> None:
+    """Nobody can tell in which of two windows the exchange's clock put it."""
+    budget = Budget("binance", [WEIGHT])
+    spend(budget, 100, NOON_MS - 500)
+    assert wait(ask(budget, 1, NOON_MS + 2_000)).until_ms == NOON_MS + 61_000
+
+
+def test_a_reservation_in_flight_counts_in_the_next_window_too() -> None:
+    """It may arrive late: sent in one minute, counted in the next."""
+    budget = Budget("binance", [WEIGHT])
+    late = ask(budget, 60, NOON_MS + 50_000)
+    assert isinstance(late, Reservation)
+    assert isinstance(ask(budget, 60, NOON_MS + 70_000), Wait)
+    budget.settle(late, [], now_ms=NOON_MS + 71_000)
+    assert used(budget, NOON_MS + 120_999) == 60
+    assert used(budget, NOON_MS + 121_000) == 0
+
+
+def test_a_rolling_window_is_strict_to_the_millisecond() -> None:
+    """Two bursts a window apart must never share one."""
+    budget = Budget("coinbase", [ROLLING])
+    spend(budget, 10, NOON_MS)
+    assert wait(ask(budget, 1, NOON_MS + 1)).until_ms == NOON_MS + 1_001
+    assert isinstance(ask(budget, 1, NOON_MS + 1_000), Wait)
+    assert isinstance(ask(budget, 10, NOON_MS + 1_001), Reservation)
+
+
+def test_a_rolling_window_counts_from_the_answer() -> None:
+    """The request may have landed as late as its answer came back."""
+    budget = Budget("kraken", [ONE])
+    slow = ask(budget, 1, NOON_MS)
+    assert isinstance(slow, Reservation)
+    budget.settle(slow, [], now_ms=NOON_MS + 800)
+    assert wait(ask(budget, 1, NOON_MS + 1_001)).until_ms == NOON_MS + 1_801
+
+
+def test_a_wait_names_the_soonest_moment_if_what_flies_were_settled_now() -> None:
+    """A second request in flight must not put the third off by a minute."""
+    budget = Budget("kraken", [ONE])
+    assert isinstance(ask(budget, 1, NOON_MS), Reservation)
+    assert wait(ask(budget, 1, NOON_MS + 50)).until_ms == NOON_MS + 1_051
+
+
+def test_what_is_never_settled_stays_spent_for_its_flight_and_its_window() -> None:
+    """A crash between sending and settling must not give the weight back."""
+    budget = Budget("kraken", [ONE], flight_ms=5_000)
+    assert isinstance(ask(budget, 1, NOON_MS), Reservation)
+    assert isinstance(ask(budget, 1, NOON_MS + 6_000), Wait)
+    assert isinstance(ask(budget, 1, NOON_MS + 6_001), Reservation)
+
+
+def test_only_what_was_certainly_not_sent_comes_back_at_once() -> None:
+    """A refused connection costs nothing."""
+    budget = Budget("kraken", [ONE])
+    unsent = ask(budget, 1, NOON_MS)
+    assert isinstance(unsent, Reservation)
+    budget.cancel(unsent)
+    assert isinstance(ask(budget, 1, NOON_MS), Reservation)
+
+
+def test_all_limits_are_reserved_or_none() -> None:
+    """A request that must wait for one limit takes nothing of the other."""
+    budget = Budget("binance", [WEIGHT, CONNECT])
+    costs = [("weight", 1), ("connect", 3)]
+    first = budget.reserve(costs, now_ms=NOON_MS, priority=Priority.KEEP)
+    assert isinstance(first, Reservation)
+    budget.settle(first, [], now_ms=NOON_MS)
+    answer = wait(budget.reserve(costs, now_ms=NOON_MS + 1, priority=Priority.KEEP))
+    assert answer.limit == "connect"
+    assert used(budget, NOON_MS + 1) == 1
+
+
+def test_of_two_limits_the_later_one_is_waited_for() -> None:
+    """Coming back for the sooner one would be in vain."""
+    budget = Budget("binance", [WEIGHT, CONNECT])
+    spend(budget, 100, NOON_MS)
+    spend(budget, 3, NOON_MS, limit="connect")
+    answer = budget.reserve(
+        [("weight", 1), ("connect", 1)], now_ms=NOON_MS + 1, priority=Priority.KEEP
+    )
+    assert wait(answer).until_ms == NOON_MS + 300_001
+
+
+def test_a_cost_that_names_a_limit_twice_is_summed() -> None:
+    """Two halves of one request must not each see the whole limit."""
+    budget = Budget("kraken", [ONE])
+    costs = [("weight", 1), ("weight", 1)]
+    answer = budget.reserve(costs, now_ms=NOON_MS, priority=Priority.KEEP)
+    assert "costs 2, more than the 1" in wait(answer).reason
+
+
+def test_an_unknown_limit_costs_nothing() -> None:
+    """An adapter may name limits that a deployment does not have."""
+    budget = Budget("kraken", [ONE])
+    free = ask(budget, 5, NOON_MS, limit="credits")
+    assert isinstance(free, Reservation)
+    budget.settle(free, [Usage(limit="credits", used=9)], now_ms=NOON_MS)
+    assert used(budget, NOON_MS) == 0
+
+
+def test_what_costs_more_than_the_limit_waits_with_the_reason() -> None:
+    """The message alone must tell that the configuration cannot work."""
+    answer = wait(ask(Budget("coinbase", [ROLLING]), 11, NOON_MS))
+    assert answer.reason == "costs 11, more than the 10 that ever are there"
+    assert answer.until_ms == NOON_MS + 1_000
+
+
+@pytest.mark.parametrize(
+    ("priority", "most"),
+    [
+        (Priority.KEEP, 100),
+        (Priority.SEED, 95),
+        (Priority.REFRESH, 85),
+        (Priority.WARM, 50),
+    ],
+)
+def test_a_lower_priority_leaves_a_reserve(priority: Priority, most: int) -> None:
+    """Warming must not keep the live stream from reconnecting."""
+    budget = Budget("binance", [WEIGHT])
+    spend(budget, most - 1, NOON_MS)
+    assert isinstance(ask(budget, 2, NOON_MS, priority=priority), Wait)
+    assert isinstance(ask(budget, 1, NOON_MS, priority=priority), Reservation)
+
+
+def test_every_priority_gets_through_a_limit_of_one() -> None:
+    """Half of one is none: an idle limit serves anybody."""
+    for priority in Priority:
+        budget = Budget("kraken", [ONE])
+        assert isinstance(ask(budget, 1, NOON_MS, priority=priority), Reservation)
+
+
+def test_the_exchanges_count_wins_when_it_is_higher() -> None:
+    """Somebody else may share the address."""
+    budget = Budget("binance", [WEIGHT])
+    first = ask(budget, 10, NOON_MS)
+    other = ask(budget, 20, NOON_MS)
+    assert isinstance(first, Reservation)
+    assert isinstance(other, Reservation)
+    budget.settle(first, [Usage(limit="weight", used=70)], now_ms=NOON_MS + 100)
+    assert used(budget, NOON_MS + 100) == 90
+    budget.settle(other, [Usage(limit="weight", used=15)], now_ms=NOON_MS + 200)
+    assert used(budget, NOON_MS + 200) == 70
+
+
+def test_the_exchanges_count_does_not_win_when_it_is_lower() -> None:
+    """A server of theirs that knows less must not make us spend more."""
+    budget = Budget("binance", [WEIGHT])
+    first = ask(budget, 10, NOON_MS)
+    assert isinstance(first, Reservation)
+    budget.settle(first, [Usage(limit="weight", used=1)], now_ms=NOON_MS)
+    assert used(budget, NOON_MS) == 10
+
+
+def test_an_answer_without_a_count_adds_to_the_count_before_it() -> None:
+    """The larger of the two alone would forget what a timed-out request cost."""
+    budget = Budget("binance", [WEIGHT])
+    first = ask(budget, 10, NOON_MS)
+    assert isinstance(first, Reservation)
+    budget.settle(first, [Usage(limit="weight", used=70)], now_ms=NOON_MS)
+    spend(budget, 10, NOON_MS + 1)
+    assert used(budget, NOON_MS + 1) == 80
+
+
+def test_a_count_may_miss_what_was_settled_while_it_was_under_way() -> None:
+    """The exchange counted first, the other request landed afterwards."""
+    budget = Budget("binance", [WEIGHT])
+    counted = ask(budget, 10, NOON_MS)
+    assert isinstance(counted, Reservation)
+    spend(budget, 10, NOON_MS + 1)
+    budget.settle(counted, [Usage(limit="weight", used=70)], now_ms=NOON_MS + 2)
+    assert used(budget, NOON_MS + 2) == 80
+
+
+def test_in_a_rolling_window_a_later_count_replaces_an_earlier_one() -> None:
+    """A month's credits are topped up: yesterday's high count is history."""
+    budget = Budget("coincap", [CREDITS])
+    for now_ms, count in ((NOON_MS, 50), (NOON_MS + 10, 20)):
+        reservation = ask(budget, 1, now_ms, limit="credits")
+        assert isinstance(reservation, Reservation)
+        usage = Usage(limit="credits", used=count)
+        budget.settle(reservation, [usage], now_ms=now_ms + 5)
+    assert used(budget, NOON_MS + 15) == 20
+
+
+def test_a_cost_that_the_answer_tells_replaces_the_reserved_one() -> None:
+    """CoinCap charges by the bytes of the answer, known only afterwards."""
+    budget = Budget("binance", [WEIGHT])
+    for told, total in ((40, 40), (2, 42)):
+        reservation = ask(budget, 10, NOON_MS)
+        assert isinstance(reservation, Reservation)
+        usage = Usage(limit="weight", cost=told)
+        budget.settle(reservation, [usage], now_ms=NOON_MS)
+        assert used(budget, NOON_MS) == total
+
+
+def test_a_usage_of_a_limit_that_was_not_reserved_is_taken_in() -> None:
+    """An answer may tell of more limits than its request named."""
+    budget = Budget("binance", [WEIGHT, CONNECT])
+    reservation = ask(budget, 1, NOON_MS)
+    assert isinstance(reservation, Reservation)
+    told = [Usage(limit="connect", used=3)]
+    budget.settle(reservation, told, now_ms=NOON_MS)
+    assert isinstance(ask(budget, 1, NOON_MS, limit="connect"), Wait)
+
+
+def test_settling_twice_counts_once() -> None:
+    """A late answer after a time-out corrects what the time-out settled."""
+    budget = Budget("coinbase", [ROLLING])
+    reservation = spend(budget, 4, NOON_MS)
+    budget.settle(reservation, [], now_ms=NOON_MS + 100)
+    assert used(budget, NOON_MS + 100) == 4
+
+
+def test_credits_are_paced_by_the_day() -> None:
+    """A loop that goes wrong must not burn the month in an hour."""
+    budget = Budget("coincap", [CREDITS])
+    spend(budget, 100, NOON_MS, limit="credits")
+    answer = wait(ask(budget, 1, NOON_MS + 1, limit="credits"))
+    assert answer.until_ms == NOON_MS + DAY_MS
+    assert isinstance(ask(budget, 101, NOON_MS + DAY_MS, limit="credits"), Wait)
+    assert isinstance(ask(budget, 100, NOON_MS + DAY_MS, limit="credits"), Reservation)
+
+
+def test_what_earlier_days_left_may_be_spent_later() -> None:
+    """Pacing spreads credits, it does not take them away."""
+    budget = Budget("coincap", [CREDITS])
+    spend(budget, 10, NOON_MS, limit="credits")
+    later_ms = NOON_MS + 2 * DAY_MS
+    assert isinstance(ask(budget, 291, later_ms, limit="credits"), Wait)
+    assert isinstance(ask(budget, 290, later_ms, limit="credits"), Reservation)
+
+
+def test_a_request_dearer_than_a_day_waits_until_enough_days_have_passed() -> None:
+    """It is affordable, only not today."""
+    answer = wait(ask(Budget("coincap", [CREDITS]), 450, NOON_MS, limit="credits"))
+    assert answer.until_ms == NOON_MS + 4 * DAY_MS
+
+
+def test_a_month_is_a_limit_for_all_its_days_together() -> None:
+    """Pacing by the day must not let a thirty-first share through."""
+    budget = Budget("coincap", [CREDITS])
+    for day in range(30):
+        spend(budget, 100, NOON_MS + day * DAY_MS, limit="credits")
+    last_ms = NOON_MS + 29 * DAY_MS + 1
+    answer = wait(ask(budget, 1, last_ms, limit="credits"))
+    assert answer.until_ms == NOON_MS + 30 * DAY_MS + 1
+
+
+def test_what_others_spent_of_the_credits_is_not_shared_out() -> None:
+    """A key that came half used lasts to the end of the window all the same."""
+    budget = Budget("coincap", [CREDITS])
+    first = ask(budget, 10, NOON_MS, limit="credits")
+    assert isinstance(first, Reservation)
+    told = [Usage(limit="credits", used=1_510)]
+    budget.settle(first, told, now_ms=NOON_MS)
+    assert isinstance(ask(budget, 41, NOON_MS, limit="credits"), Wait)
+    assert isinstance(ask(budget, 40, NOON_MS, limit="credits"), Reservation)
+
+
+def test_a_fixed_month_is_paced_from_its_own_beginning() -> None:
+    """Its boundary brings new credits, to be spread over the new window."""
+    month = Limit(name="credits", weight_max=30, window_ms=30 * DAY_MS, kind="fixed")
+    start_ms = NOON_MS - NOON_MS % month.window_ms
+    budget = Budget("coincap", [month])
+    spend(budget, 1, start_ms + 29 * DAY_MS, limit="credits")
+    assert isinstance(ask(budget, 1, start_ms + 29 * DAY_MS, limit="credits"), Wait)
+    next_ms = start_ms + 30 * DAY_MS + 2_000
+    spend(budget, 1, next_ms, limit="credits")
+    assert isinstance(ask(budget, 1, next_ms, limit="credits"), Wait)
+
+
+def test_an_hour_is_paced_by_its_parts() -> None:
+    """A day is no step for a window that is shorter than one."""
+    hour = Limit(name="weight", weight_max=240, window_ms=3_600_000, kind="rolling")
+    budget = Budget("binance", [hour])
+    spend(budget, 10, NOON_MS)
+    assert wait(ask(budget, 1, NOON_MS)).until_ms == NOON_MS + 150_000
+
+
+def test_a_cooldown_stops_everything_and_is_never_shortened() -> None:
+    """A second, milder answer must not end the first one's ban."""
+    budget = Budget("binance", [WEIGHT])
+    budget.cool(NOON_MS + 5_000, "418: banned")
+    budget.cool(NOON_MS + 1_000, "429: slow down")
+    assert budget.cooling(NOON_MS) == Cooldown(NOON_MS + 5_000, "418: banned")
+    answer = budget.reserve([], now_ms=NOON_MS, priority=Priority.KEEP)
+    assert answer == Wait(NOON_MS + 5_000, "", "418: banned")
+    assert budget.cooling(NOON_MS + 5_000) is None
+    assert isinstance(ask(budget, 1, NOON_MS + 5_000), Reservation)
+
+
+def test_a_later_cooldown_replaces_the_earlier_one() -> None:
+    """Repeated offences lengthen it."""
+    budget = Budget("binance", [WEIGHT])
+    budget.cool(NOON_MS + 1_000, "429: slow down")
+    budget.cool(NOON_MS + 5_000, "418: banned")
+    assert budget.cooling(NOON_MS + 4_999) == Cooldown(NOON_MS + 5_000, "418: banned")
+
+
+def test_gauges_tell_how_every_limit_stands() -> None:
+    """The status page shows them as they are."""
+    budget = Budget("binance", [WEIGHT, CONNECT])
+    spend(budget, 7, NOON_MS)
+    budget.cool(NOON_MS + 9_000, "429")
+    idle = Gauge(
+        limit="connect",
+        used=0,
+        most=3,
+        window_ms=300_000,
+        frees_ms=0,
+        cooling_until_ms=NOON_MS + 9_000,
+    )
+    busy = Gauge(
+        limit="weight",
+        used=7,
+        most=100,
+        window_ms=MINUTE_MS,
+        frees_ms=NOON_MS + 61_000,
+        cooling_until_ms=NOON_MS + 9_000,
+    )
+    assert budget.gauges(NOON_MS) == [busy, idle]
+    assert budget.gauges(NOON_MS + 9_000)[0].cooling_until_ms == 0
+
+
+@pytest.mark.parametrize("window_ms", [100, 1_000, 60_000])
+def test_a_short_fixed_window_allows_for_clocks_by_a_tenth(window_ms: int) -> None:
+    """A whole second around windows of a second would forbid everything."""
+    limit = Limit(name="weight", weight_max=1, window_ms=window_ms, kind="fixed")
+    skew_ms = min(1_000, window_ms // 10)
+    assert until_ms(limit, 0) == window_ms + skew_ms
+    assert until_ms(limit, window_ms - skew_ms) == 2 * window_ms + skew_ms

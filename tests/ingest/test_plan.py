@@ -1,0 +1,203 @@
+"""What is read when, and how soon again after it went wrong."""
+
+from msgspec import structs
+
+from relay.config import Exchange, load
+from relay.errors import ExchangeDown, RateLimited, Refused
+from relay.ingest.budget import Priority
+from relay.ingest.plan import NEVER_MS, Due, Plan
+
+NOW_MS = 1_763_640_000_000
+ALPHA = structs.replace(
+    load(environ={}).settings.exchanges["kraken"],
+    snapshot_ms=60_000,
+    symbols_ms=3_600_000,
+    charged=False,
+)
+DOWN = ExchangeDown("alpha", "connection refused")
+TABLE = Due("alpha", "symbols", Priority.SEED)
+SEED = Due("alpha", "snapshot", Priority.SEED)
+REFRESH = Due("alpha", "snapshot", Priority.REFRESH)
+
+
+def make(random: float = 0.0, exchange: Exchange = ALPHA) -> Plan:
+    """Return a plan of one source."""
+    return Plan({"alpha": exchange}, random=lambda: random)
+
+
+def seeded(random: float = 0.0, exchange: Exchange = ALPHA) -> Plan:
+    """Return a plan whose table and first snapshot were read just now."""
+    plan = make(random, exchange)
+    for _ in range(2):
+        for due in plan.due(NOW_MS):
+            plan.done(due, now_ms=NOW_MS)
+    return plan
+
+
+def test_the_table_comes_first_and_the_first_prices_at_once_after_it() -> None:
+    """Without a table nobody knows what to ask for."""
+    plan = make()
+    assert plan.due(NOW_MS) == [TABLE]
+    assert plan.due(NOW_MS) == []
+    plan.done(TABLE, now_ms=NOW_MS + 5)
+    assert plan.due(NOW_MS + 5) == [SEED]
+
+
+def test_prices_are_refreshed_at_their_interval_and_never_early() -> None:
+    """Some sources charge by the request."""
+    plan = seeded()
+    assert plan.next_ms(NOW_MS) == NOW_MS + 60_000
+    assert plan.due(NOW_MS + 59_999) == []
+    assert plan.due(NOW_MS + 60_000) == [REFRESH]
+
+
+def test_refreshes_drift_apart() -> None:
+    """Sources that began together must not go on together for ever."""
+    assert seeded(0.5).next_ms(NOW_MS) == NOW_MS + 63_000
+
+
+def test_tables_are_refreshed_too() -> None:
+    """Listings come and go."""
+    plan = seeded()
+    due = plan.due(NOW_MS + 3_600_000)
+    assert due == [Due("alpha", "symbols", Priority.REFRESH), REFRESH]
+
+
+def test_the_urgent_is_returned_first() -> None:
+    """A new source's seed goes before an old one's refresh."""
+    plan = Plan({"alpha": ALPHA, "beta": ALPHA}, random=lambda: 0.0)
+    plan.known("alpha", symbols_ms=NOW_MS, snapshot_ms=NOW_MS - 60_000)
+    assert [due.source for due in plan.due(NOW_MS)] == ["beta", "alpha"]
+
+
+def test_what_an_earlier_term_has_read_is_not_read_again() -> None:
+    """A restart must not spend what the last one has spent already."""
+    plan = make()
+    plan.known("alpha", symbols_ms=NOW_MS - 10, snapshot_ms=NOW_MS - 50_000)
+    assert plan.due(NOW_MS) == []
+    assert plan.next_ms(NOW_MS) == NOW_MS + 10_000
+
+
+def test_what_no_earlier_term_has_read_is_due() -> None:
+    """Zero is never."""
+    plan = make()
+    plan.known("alpha", symbols_ms=NOW_MS, snapshot_ms=0)
+    assert plan.due(NOW_MS) == [SEED]
+
+
+def test_prices_that_are_asked_for_are_due_at_once() -> None:
+    """Something new is wanted, or frames were missed."""
+    plan = seeded()
+    plan.ask("alpha", now_ms=NOW_MS + 30_000)
+    assert plan.due(NOW_MS + 30_000) == [SEED]
+    plan.done(SEED, now_ms=NOW_MS + 30_100)
+    assert plan.next_ms(NOW_MS + 30_100) == NOW_MS + 90_100
+
+
+def test_asking_again_and_again_is_answered_now_and_then() -> None:
+    """A feed that loses frames all the time must not become a flood."""
+    plan = seeded()
+    plan.ask("alpha", now_ms=NOW_MS + 10)
+    plan.ask("alpha", now_ms=NOW_MS + 20)
+    assert plan.due(NOW_MS + 1_999) == []
+    assert plan.due(NOW_MS + 2_000) == [SEED]
+
+
+def test_what_is_asked_for_during_a_reading_is_read_once_more() -> None:
+    """The answer under way may be older than the question."""
+    plan = seeded()
+    plan.ask("alpha", now_ms=NOW_MS + 2_000)
+    assert plan.due(NOW_MS + 2_000) == [SEED]
+    plan.ask("alpha", now_ms=NOW_MS + 2_500)
+    assert plan.due(NOW_MS + 2_500) == []
+    plan.done(SEED, now_ms=NOW_MS + 3_000)
+    assert plan.next_ms(NOW_MS + 3_000) == NOW_MS + 5_000
+    assert plan.due(NOW_MS + 5_000) == [SEED]
+
+
+def test_what_is_asked_for_before_the_first_reading_waits_for_the_table() -> None:
+    """It is on its way."""
+    plan = make()
+    plan.ask("alpha", now_ms=NOW_MS)
+    assert plan.due(NOW_MS) == [TABLE]
+    plan.done(TABLE, now_ms=NOW_MS)
+    assert plan.due(NOW_MS) == [SEED]
+
+
+def test_a_source_that_charges_is_not_read_for_the_asking() -> None:
+    """Demand never spends credits."""
+    plan = seeded(exchange=structs.replace(ALPHA, charged=True))
+    plan.ask("alpha", now_ms=NOW_MS + 10_000)
+    assert plan.due(NOW_MS + 59_999) == []
+
+
+def test_without_an_interval_prices_are_read_only_when_asked_for() -> None:
+    """A source may stream everything there is."""
+    plan = seeded(exchange=structs.replace(ALPHA, snapshot_ms=0))
+    assert plan.next_ms(NOW_MS) == NOW_MS + 3_600_000
+    plan.ask("alpha", now_ms=NOW_MS + 5_000)
+    assert plan.due(NOW_MS + 5_000) == [SEED]
+
+
+def test_failures_are_tried_again_ever_more_rarely() -> None:
+    """For ever, but at most once a minute."""
+    plan, now_ms, waits = make(), NOW_MS, []
+    for _ in range(9):
+        assert plan.due(now_ms) == [TABLE]
+        plan.failed(TABLE, DOWN, now_ms=now_ms)
+        waits.append(plan.next_ms(now_ms) - now_ms)
+        now_ms = plan.next_ms(now_ms)
+    assert waits == [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, *[60_000] * 3]
+
+
+def test_a_success_begins_the_waits_anew() -> None:
+    """One bad minute last week says nothing about now."""
+    plan = seeded()
+    for _ in range(2):
+        plan.failed(REFRESH, DOWN, now_ms=NOW_MS)
+    plan.done(REFRESH, now_ms=NOW_MS)
+    plan.failed(REFRESH, DOWN, now_ms=NOW_MS)
+    assert plan.next_ms(NOW_MS) == NOW_MS + 1_000
+
+
+def test_nobody_can_ask_a_failure_away() -> None:
+    """An exchange that is down is not asked sooner because somebody wants it."""
+    plan = seeded()
+    plan.failed(REFRESH, DOWN, now_ms=NOW_MS + 60_000)
+    plan.ask("alpha", now_ms=NOW_MS + 60_000)
+    assert plan.due(NOW_MS + 60_999) == []
+    assert plan.due(NOW_MS + 61_000) == [SEED]
+
+
+def test_a_rate_limit_is_obeyed() -> None:
+    """The exchange says how long."""
+    plan = make()
+    plan.failed(TABLE, RateLimited("alpha", "address", 90_000), now_ms=NOW_MS)
+    assert plan.next_ms(NOW_MS) == NOW_MS + 90_000
+    plan.failed(TABLE, RateLimited("alpha", "address", 1), now_ms=NOW_MS)
+    assert plan.next_ms(NOW_MS) == NOW_MS + 2_000
+
+
+def test_a_refusal_is_reported_and_tried_again_each_hour() -> None:
+    """Asking again does not help, until somebody has changed something."""
+    plan = make()
+    error = Refused("alpha", "blocked", "read it from another country")
+    plan.failed(TABLE, error, now_ms=NOW_MS)
+    assert plan.refused() == {"alpha": str(error)}
+    assert plan.next_ms(NOW_MS) == NOW_MS + 3_600_000
+    plan.done(TABLE, now_ms=NOW_MS + 3_600_000)
+    assert plan.refused() == {}
+
+
+def test_a_plan_of_nothing_is_never_due() -> None:
+    """Every exchange may be off."""
+    plan = Plan({}, random=lambda: 0.0)
+    assert plan.due(NOW_MS) == []
+    assert plan.next_ms(NOW_MS) == NEVER_MS
+
+
+def test_what_runs_is_not_due() -> None:
+    """Its answer comes by ``done`` or ``failed``, which always is called."""
+    plan = make()
+    plan.due(NOW_MS)
+    assert plan.next_ms(NOW_MS) == NEVER_MS

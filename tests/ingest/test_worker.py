@@ -1,0 +1,195 @@
+"""The worker and the tick, over a real Valkey and the simulator's sockets."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+from msgspec.structs import replace
+
+from relay.clock import Clock
+from relay.config import Settings, load
+from relay.ingest.worker import Worker, open_worker
+from relay.model import decode_ticker
+from relay.simulator.server import Simulator
+from relay.store.client import Client
+from relay.store.keys import Keys
+from relay.store.reader import Mark, Reader
+from relay.store.tables import Tables
+from tests.harness import open_client, until
+
+INSTRUMENTS = {"BTC-USD", "BTC-USDT", "XMR-USD"}
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[Simulator]:
+    """Run the simulator."""
+    async with Simulator() as running:
+        yield running
+
+
+@pytest.fixture
+def simulated(simulator: Simulator, keys: Keys, valkey_url: str) -> Settings:
+    """Return settings that read the simulator into a board of their own."""
+    environ = {"RELAY_BOARD": keys.board, "RELAY_VALKEY_URL": valkey_url}
+    return load(environ=environ, sim_url=simulator.url).settings
+
+
+@asynccontextmanager
+async def working(settings: Settings) -> AsyncIterator[tuple[Worker, Client]]:
+    """Hold a worker with a client of its own."""
+    clock = Clock()
+    async with (
+        open_client(settings.store.url, settings, clock) as client,
+        open_worker(settings, clock, client) as worker,
+    ):
+        yield worker, client
+
+
+@asynccontextmanager
+async def running(worker: Worker) -> AsyncIterator[None]:
+    """Let a worker run for as long as the context lasts."""
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(worker.run())
+        yield
+        task.cancel()
+
+
+async def _until_shown(reader: Reader, names: set[str]) -> None:
+    async def shown() -> bool:
+        view = await reader.read(names)
+        tickers = [decode_ticker(row) for row in view.tickers.values()]
+        return len(tickers) == len(names) and all(one.price for one in tickers)
+
+    await until(shown)
+
+
+async def test_a_worker_fills_the_board_and_marks_the_grid(
+    simulated: Settings, client: Client, keys: Keys
+) -> None:
+    """Seeded, streamed, merged, published, marked: and given back at the end."""
+    reader = Reader(client, keys)
+    async with working(simulated) as (worker, _), running(worker):
+        await _until_shown(reader, INSTRUMENTS)
+        assert (await reader.read([])).head.alive
+        symbols = await reader.symbols()
+        assert "binance" in symbols["BTC-USDT"]
+        async with reader.follow(wait_ms=3_000) as follower:
+            place = await reader.place()
+            marks: list[Mark] = []
+            while len(marks) < 2:
+                entries = await follower.after(place)
+                place = entries[-1].place
+                marks += [one.item for one in entries if isinstance(one.item, Mark)]
+        assert marks[1].number == marks[0].number + 1
+    assert not await client.valkey.exists(keys.lease)
+
+
+async def test_a_tick_is_the_same_ingestion_and_ends_in_time(
+    simulated: Settings, client: Client, keys: Keys, simulator: Simulator
+) -> None:
+    """Take the lease, ingest for what is left of the time, publish, release."""
+    reader = Reader(client, keys)
+    async with working(simulated) as (worker, _):
+        began_ms = client.clock.monotonic_ms()
+        assert await worker.tick(3)
+        assert client.clock.monotonic_ms() - began_ms < 8_000
+    view = await reader.read(INSTRUMENTS)
+    assert set(view.tickers) == INSTRUMENTS
+    assert view.head.alive, "the beat outlives the gap between two ticks"
+    assert await client.valkey.pttl(keys.beat) > 30_000
+    assert not await client.valkey.exists(keys.lease)
+    counts = simulator.counts().exchanges.values()
+    assert sum(one.total.connections.open for one in counts) == 0
+
+
+async def test_a_tick_leaves_when_somebody_leads(simulated: Settings) -> None:
+    """Overlapping schedule events are harmless."""
+    async with (
+        working(simulated) as (first, _),
+        working(simulated) as (second, client),
+        running(first),
+    ):
+        reader = Reader(client, Keys(simulated.board.name))
+        await _until_shown(reader, {"BTC-USD"})
+        assert not await second.tick(1)
+
+
+async def test_a_second_term_does_not_read_the_tables_again(
+    simulated: Settings, client: Client, simulator: Simulator
+) -> None:
+    """A restart must cost the exchanges as little as possible."""
+    await _forget_tables(client, simulated)
+    async with working(simulated) as (worker, _):
+        await worker.tick(2.5)
+    before = _requests(simulator, "/api/v3/exchangeInfo")
+    assert before == 1
+    async with working(simulated) as (worker, _):
+        await worker.tick(1.5)
+    assert _requests(simulator, "/api/v3/exchangeInfo") == before
+
+
+def _requests(simulator: Simulator, path: str) -> int:
+    by_path = simulator.counts().exchanges["binance"].total.requests.by_path
+    return sum(times for one, times in by_path.items() if one.endswith(path))
+
+
+async def _forget_tables(client: Client, settings: Settings) -> None:
+    for name in settings.exchanges:
+        await client.valkey.delete(f"relay:{{x:{name}}}:table")
+    assert not (await Tables(client).load("binance")).listings
+
+
+async def test_what_clients_ask_for_is_streamed_and_dropped_again(
+    simulated: Settings, client: Client, keys: Keys, simulator: Simulator
+) -> None:
+    """In place on the live connection; nothing is reconnected for it."""
+    settings = replace(
+        simulated, ingest=replace(simulated.ingest, demand_ms=3_000, steady_ms=0)
+    )
+    reader = Reader(client, keys)
+    async with working(settings) as (worker, _), running(worker):
+        await _until_shown(reader, INSTRUMENTS)
+        assert await reader.ask(["ALGO-USD", "NOPE-USD"], most=10) == 1
+        await _until_shown(reader, {"ALGO-USD"})
+        await until(partial(_is_removed, reader, "ALGO-USD"))
+    counts = simulator.counts().exchanges
+    for name in ("binance", "coinbase", "kraken"):
+        assert counts[name].total.connections.opened == 1
+        assert counts[name].total.breaches_total == 0
+
+
+async def _is_removed(reader: Reader, name: str) -> bool:
+    view = await reader.read([name])
+    return decode_ticker(view.tickers[name]).removed
+
+
+async def test_the_next_source_takes_over_and_gives_back(
+    simulated: Settings, client: Client, keys: Keys, simulator: Simulator
+) -> None:
+    """By silence, not by a lost connection; every value says where it comes from."""
+    rules = replace(
+        simulated.ingest, silent_after_ms=1_500, steady_ms=500, reconnect_max_ms=1_000
+    )
+    exchanges = {
+        name: replace(one, snapshot_ms=0) if name in ("coinbase", "kraken") else one
+        for name, one in simulated.exchanges.items()
+    }
+    settings = replace(simulated, ingest=rules, exchanges=exchanges)
+    reader = Reader(client, keys)
+    async with working(settings) as (worker, _), running(worker):
+        await _until_source(reader, "BTC-USD", "coinbase")
+        simulator.fault("coinbase", "refuse", for_ms=60_000)
+        simulator.fault("coinbase", "cut")
+        await _until_source(reader, "BTC-USD", "kraken")
+        simulator.clear_faults()
+        await _until_source(reader, "BTC-USD", "coinbase")
+
+
+async def _until_source(reader: Reader, name: str, source: str) -> None:
+    async def shown() -> bool:
+        row = (await reader.read([name])).tickers.get(name)
+        return row is not None and decode_ticker(row).source == source
+
+    await until(shown)

@@ -1,26 +1,14 @@
 """The commands as a person calls them: help, and one sentence when it goes wrong."""
 
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cli.commands import relay
+
 COMMANDS = ["up", "serve", "worker", "tick", "sim", "replay", "check-config"]
-
-
-def relay(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run ``relay`` to its end, with nothing but these variables of ours set."""
-    return subprocess.run(
-        [sys.executable, "-m", "relay", *arguments],
-        env={"PATH": "/usr/bin:/bin", "COLUMNS": "80", **environ},
-        capture_output=True,
-        text=True,
-        timeout=15,
-        check=False,
-    )
 
 
 @pytest.fixture

@@ -111,6 +111,12 @@ class Plan:
             soonest_ms = 0 if chore.done_ms is None else chore.done_ms + _ASKED_MS
             chore.asked_ms = min(chore.asked_ms, max(now_ms, soonest_ms))
 
+    def ask_every(self, source: str, every_ms: int, *, now_ms: int) -> None:
+        """Have a source's prices read this often, while nothing else brings them."""
+        done_ms = self._intents[source].snapshot.done_ms
+        if done_ms is None or now_ms - done_ms >= every_ms:
+            self.ask(source, now_ms=now_ms)
+
     def due(self, now_ms: int) -> list[Due]:
         """Return what is due, most urgent first; each is returned once."""
         found = []

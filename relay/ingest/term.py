@@ -40,6 +40,8 @@ _SHORT_WAIT_MS: Final = 5_000
 # How often the plan is asked what is due; it answers at once when nothing is.
 _SNAPSHOTS_MS: Final = 1_000
 _MARKERS_MS: Final = 60_000
+# Of an exchange whose stream is down, so many snapshots within the time of a silence.
+_READS_PER_SILENCE: Final = 3
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,10 @@ class Term:
         self._parts, self._lease = parts, lease
         self._clock, self._report = parts.clock, parts.report
         rules, self._began_ms = parts.settings.ingest, parts.clock.wall_ms()
+        # What streams is silent by the streams' measure; its snapshots only back it.
         refresh_ms = {
-            name: intake.exchange.snapshot_ms for name, intake in parts.intakes.items()
+            name: 0 if intake.adapter.streams else intake.exchange.snapshot_ms
+            for name, intake in parts.intakes.items()
         }
         self._merge = Merge(parts.settings.board, rules, refresh_ms)
         self._plan = Plan(
@@ -144,6 +148,10 @@ class Term:
         self._bells = bells(self._intervals)
         self._symbols: dict[str, Symbols] = {}
         self._demanded: set[str] = set()
+        # Exchanges whose stream is down: their REST is read often enough meanwhile that
+        # the source does not fall silent, where its budget bears that.
+        self._unstreamed: set[str] = set()
+        self._fallback_ms = rules.silent_after_ms // _READS_PER_SILENCE
 
     async def run(self, ringing: Ringing) -> None:
         """Ingest until cancelled, or until the lease is lost.
@@ -201,11 +209,13 @@ class Term:
 
     def down(self, exchange: str, reason: str) -> None:
         """Note that a connection is gone, or could not be made."""
+        self._unstreamed.add(exchange)
         self._merge.lost(exchange, reason, now_ms=self._clock.wall_ms())
         self._report.warn(exchange, "stream", f"{reason}; trying again")
 
     def up(self, exchange: str) -> None:
         """Note that a connection stands."""
+        self._unstreamed.discard(exchange)
         self._report.forget(exchange)
         self._report.say(f"{exchange}: streaming")
 
@@ -215,7 +225,10 @@ class Term:
         self, tasks: asyncio.TaskGroup
     ) -> dict[Chore, Callable[[], Awaitable[None]]]:
         async def snapshots() -> None:
-            for due in self._plan.due(self._clock.wall_ms()):
+            now_ms = self._clock.wall_ms()
+            for name in self._unstreamed:
+                self._plan.ask_every(name, self._fallback_ms, now_ms=now_ms)
+            for due in self._plan.due(now_ms):
                 tasks.create_task(self._read(due))
 
         return {

@@ -201,3 +201,15 @@ def test_what_runs_is_not_due() -> None:
     plan = make()
     plan.due(NOW_MS)
     assert plan.next_ms(NOW_MS) == NEVER_MS
+
+
+def test_without_a_stream_prices_are_read_as_often_as_is_said() -> None:
+    """The source must not fall silent while its REST answers."""
+    plan = seeded()
+    plan.ask_every("alpha", 10_000, now_ms=NOW_MS + 9_999)
+    assert plan.due(NOW_MS + 9_999) == []
+    plan.ask_every("alpha", 10_000, now_ms=NOW_MS + 10_000)
+    assert plan.due(NOW_MS + 10_000) == [SEED]
+    fresh = make()
+    fresh.ask_every("alpha", 10_000, now_ms=NOW_MS)
+    assert fresh.due(NOW_MS) == [TABLE]

@@ -165,26 +165,49 @@ async def _is_removed(reader: Reader, name: str) -> bool:
     return decode_ticker(view.tickers[name]).removed
 
 
+def _quick(settings: Settings) -> Settings:
+    """Return settings under which silence and return take moments."""
+    rules = replace(
+        settings.ingest, silent_after_ms=1_500, steady_ms=500, reconnect_max_ms=1_000
+    )
+    return replace(settings, ingest=rules)
+
+
 async def test_the_next_source_takes_over_and_gives_back(
     simulated: Settings, client: Client, keys: Keys, simulator: Simulator
 ) -> None:
     """By silence, not by a lost connection; every value says where it comes from."""
-    rules = replace(
-        simulated.ingest, silent_after_ms=1_500, steady_ms=500, reconnect_max_ms=1_000
-    )
-    exchanges = {
-        name: replace(one, snapshot_ms=0) if name in ("coinbase", "kraken") else one
-        for name, one in simulated.exchanges.items()
-    }
-    settings = replace(simulated, ingest=rules, exchanges=exchanges)
     reader = Reader(client, keys)
-    async with working(settings) as (worker, _), running(worker):
+    async with working(_quick(simulated)) as (worker, _), running(worker):
         await _until_source(reader, "BTC-USD", "coinbase")
         simulator.fault("coinbase", "refuse", for_ms=60_000)
         simulator.fault("coinbase", "cut")
         await _until_source(reader, "BTC-USD", "kraken")
         simulator.clear_faults()
         await _until_source(reader, "BTC-USD", "coinbase")
+
+
+async def test_an_exchange_that_does_not_stream_is_read_by_snapshots(
+    simulated: Settings, client: Client, keys: Keys, simulator: Simulator
+) -> None:
+    """A stream that cannot be had does not cost the source while its REST answers."""
+    simulator.fault("coinbase", "refuse", transport="ws", for_ms=60_000)
+    reader = Reader(client, keys)
+    async with working(_quick(simulated)) as (worker, _), running(worker):
+        await _until_source(reader, "BTC-USD", "coinbase")
+        first = await _price(reader, "BTC-USD")
+
+        async def moved() -> bool:
+            return await _price(reader, "BTC-USD") != first
+
+        await until(moved)
+        await _until_source(reader, "BTC-USD", "coinbase")
+    assert simulator.counts().exchanges["coinbase"].total.breaches_total == 0
+
+
+async def _price(reader: Reader, name: str) -> tuple[str, str]:
+    ticker = decode_ticker((await reader.read([name])).tickers[name])
+    return ticker.source, ticker.price
 
 
 async def _until_source(reader: Reader, name: str, source: str) -> None:

@@ -11,7 +11,8 @@ import pytest
 import websockets
 
 from relay.simulator.server import Simulator
-from tests.harness import eventually
+from relay.store.keys import Keys
+from tests.harness import eventually, until
 from tests.simulation.processes import Process, children, decode, relay
 
 EXCHANGES = {"binance", "coinbase", "kraken", "coingecko", "coincap"}
@@ -135,3 +136,35 @@ async def test_without_exchanges_it_says_so_and_fills_when_one_appears(
             assert await _prices(client, url) == {}
             async with Simulator(port=free_tcp_port), asyncio.timeout(60):
                 await _wait_for_sources(client, url)
+
+
+QUICK = """
+[ingest]
+silent_after_ms = 1000
+stale_after_ms = 1500
+"""
+
+
+@pytest.mark.timeout(90)
+async def test_what_an_earlier_run_left_is_served_and_marked_stale(
+    free_tcp_port: int, tmp_path: Path, valkey_url: str, keys: Keys
+) -> None:
+    """No exchange can be reached, but the store still has the last prices."""
+    settings = tmp_path / "quick.toml"
+    settings.write_text(QUICK)
+    store = {"RELAY_VALKEY_URL": valkey_url, "RELAY_BOARD": keys.board}
+    async with Simulator() as simulator:
+        run = ("tick", "--seconds", "3", "--sim-url", simulator.url)
+        async with relay(*run, **store) as tick:
+            assert await tick.ended(within_s=SOON_S) == 0
+    nowhere = f"http://127.0.0.1:{free_tcp_port}"
+    options = ("--port", "0", "--sim-url", nowhere, "--config", str(settings))
+    async with relay("up", *options, **store) as process:
+        url = (await process.says(r"relay at (http://\S+)", within_s=SOON_S))[1]
+        async with httpx.AsyncClient(timeout=30) as client:
+
+            async def stale() -> bool:
+                ticker = (await _prices(client, url)).get("BTC-USD", {})
+                return bool(ticker.get("price")) and ticker.get("stale") is True
+
+            await until(stale)

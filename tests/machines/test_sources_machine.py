@@ -29,12 +29,16 @@ TABLE = Symbols([Listing(symbol="BTCUSD", base="BTC", quote="USD")])
 
 
 class Known(Struct):
-    """What the model knows of a source: when it was heard, and when it said a price."""
+    """What the model knows of a source: when it was heard, and when it said a price.
+
+    Nobody waits for a ``fresh`` one to be steady: it has not been silent yet.
+    """
 
     heard_ms: int = -1
     life_ms: int = 0
     said_ms: int = -1
     listed: bool = True
+    fresh: bool = True
 
     def lives(self, now_ms: int) -> bool:
         """Tell whether it is listed, heard, and its price of this life."""
@@ -60,6 +64,7 @@ class SourcesMachine(RuleBasedStateMachine):
         known = self.known[name]
         if known.heard_ms < 0 or self.now_ms - known.heard_ms > SILENT_MS:
             known.life_ms = self.now_ms
+            known.fresh = known.heard_ms < 0
         known.heard_ms = self.now_ms
 
     @rule(name=st.sampled_from(NAMES))
@@ -130,7 +135,8 @@ class SourcesMachine(RuleBasedStateMachine):
         steady = [
             name
             for name in living[: living.index(self.before)]
-            if self.now_ms - self.known[name].life_ms >= STEADY_MS
+            if self.known[name].fresh
+            or self.now_ms - self.known[name].life_ms >= STEADY_MS
         ]
         return (*steady, self.before)[0]
 

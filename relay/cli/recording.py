@@ -10,6 +10,9 @@ file                       lines
                            ``UNIX: TEXT`` (received)
 ``.rest``, ``.rest.gz``    ``URL -> UNIX: BODY``
 ``.jsonl``, ``.jsonl.gz``  one JSON object an HTTP exchange, with its headers
+``.txt``, ``.txt.gz``      a fixture: method, path, a flag, then the body of a
+                           REST answer; or ``>`` sent, ``<`` received and ``=``
+                           pushed messages of a WebSocket
 ``.json``, ``.json.gz``    one frame, or one body
 ========================== ==================================================
 """
@@ -26,6 +29,8 @@ from msgspec import Struct
 from relay.errors import RelayError
 
 _SECONDS: Final = 1000
+# Who speaks in a fixture: the client, the exchange in answer, the exchange by itself.
+_TURNS: Final = (b">", b"<", b"=")
 
 
 class RecordingError(RelayError):
@@ -178,6 +183,22 @@ def _read_cassettes(lines: Iterator[bytes]) -> Iterator[Item]:
         )
 
 
+def _read_fixture(lines: Iterator[bytes]) -> Iterator[Item]:
+    rows = list(lines)
+    if rows and rows[0][:1] not in _TURNS:
+        path = rows[1].decode(errors="replace") if len(rows) > 1 else ""
+        yield Answered(path, 0, b"\n".join(rows[3:]))
+        return
+    message: list[bytes] = []
+    for row in (*rows, b">"):
+        # A message goes on over the lines that begin with none of the three.
+        if row[:1] in _TURNS:
+            if message and not message[0].startswith(b">"):
+                yield Received("", 0, b"\n".join(message)[1:].strip())
+            message = []
+        message.append(row)
+
+
 def _read_one(lines: Iterator[bytes]) -> Iterator[Item]:
     yield Received("", 0, b"\n".join(lines))
 
@@ -186,5 +207,6 @@ _READERS: Final = {
     ".ws": _read_frames,
     ".rest": _read_answers,
     ".jsonl": _read_cassettes,
+    ".txt": _read_fixture,
     ".json": _read_one,
 }

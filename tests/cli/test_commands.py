@@ -113,7 +113,7 @@ def test_an_exchange_without_an_adapter_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_recording_is_named(tmp_path: Path) -> None:
     """With what is one."""
-    file = tmp_path / "a.txt"
+    file = tmp_path / "a.csv"
     file.write_text("")
     failed = relay("replay", str(file))
     assert failed.returncode == 1

@@ -68,17 +68,32 @@ def test_a_cassette_gives_status_and_headers(tmp_path: Path) -> None:
     ]
 
 
+def test_a_fixture_of_a_socket_gives_what_was_received(tmp_path: Path) -> None:
+    """Answers and pushed messages, over as many lines as they take."""
+    path = _write(tmp_path, "a.txt", '> {"s":1}\n< {"ack":1}\n=\n{\n  "a": 1\n}\n')
+    assert list(read(path)) == [
+        Received("", 0, b'{"ack":1}'),
+        Received("", 0, b'{\n  "a": 1\n}'),
+    ]
+
+
+def test_a_fixture_of_a_request_gives_its_answer(tmp_path: Path) -> None:
+    """Method, path, whether a key is needed, and the body."""
+    path = _write(tmp_path, "a.txt", 'GET\n/api/v3/ping\nfalse\n{\n"a":1}')
+    assert list(read(path)) == [Answered("/api/v3/ping", 0, b'{\n"a":1}')]
+
+
 def test_one_body_is_one_item(tmp_path: Path) -> None:
     """Nobody wrote down when or from where."""
     path = _write(tmp_path, "a.json", '{\n"a":1}')
     assert list(read(path)) == [Received("", 0, b'{\n"a":1}')]
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a", "a.gz"])
+@pytest.mark.parametrize("name", ["a.csv", "a", "a.gz"])
 def test_a_file_of_another_kind_says_which_are_read(tmp_path: Path, name: str) -> None:
     """The error is the manual."""
     path = _write(tmp_path, name, "")
-    with pytest.raises(RecordingError, match=r"\.ws, \.rest, \.jsonl, \.json"):
+    with pytest.raises(RecordingError, match=r"\.ws, \.rest, \.jsonl, \.txt, \.json"):
         list(read(path))
 
 

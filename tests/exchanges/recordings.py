@@ -1,10 +1,9 @@
-"""Readers of other people's recordings, for the tests of the adapters.
+"""Recordings as the adapters' tests want them: each address with its request.
 
-The formats are described beside the recordings; nothing here knows an exchange.
+The files are read as ``relay replay`` reads them; nothing here knows an exchange.
 """
 
 import gzip
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +11,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 from msgspec import Struct, field
 
+from relay.cli.recording import Answered, Received, read
 from relay.errors import FrameError
-from relay.exchanges.adapter import Adapter, Answer, Session
+from relay.exchanges.adapter import Adapter, Answer, Request, Session
 from relay.model import Update
+from tests.exchanges.answers import SENT_MS
 
 
 class Tally(Struct):
@@ -35,21 +36,43 @@ class Tally(Struct):
             self.books[update.symbol] = (update.bid, update.ask)
 
 
-def text_of(path: Path) -> str:
-    """Read a file, compressed or not."""
-    data = path.read_bytes()
-    return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+class Exchanged(Struct, frozen=True):
+    """One recorded request and its answer; ``request`` is None for other addresses."""
+
+    url: str
+    request: Request | None
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def answer(self) -> Answer:
+        """Return the answer as the adapter would have been given it."""
+        assert self.request is not None, self.url
+        return Answer(
+            request=self.request,
+            status=self.status,
+            headers=self.headers,
+            body=self.body,
+            sent_ms=SENT_MS,
+            received_ms=SENT_MS,
+            age_ms=int(self.headers.get("age", "0")) * 1000,
+        )
+
+
+def read_frames(path: Path) -> Iterator[tuple[bytes, int]]:
+    """Yield each frame that was received, and when in milliseconds."""
+    for item in read(path):
+        assert isinstance(item, Received), item
+        yield item.frame, item.at_ms
 
 
 def replay(path: Path, session: Session) -> Tally:
     """Let a session read every frame of a capture."""
     tally = Tally()
-    for line in text_of(path).splitlines():
-        at, _, frame = line.partition(": ")
-        if not at[:1].isdigit():
-            continue
+    for frame, at_ms in read_frames(path):
         tally.frames += 1
-        read_into(tally, session, frame.encode(), int(float(at) * 1000))
+        read_into(tally, session, frame, at_ms)
     return tally
 
 
@@ -65,43 +88,34 @@ def read_into(tally: Tally, session: Session, frame: bytes, received_ms: int) ->
 
 
 def pushed(path: Path) -> bytes:
-    """Return the pushed message of a fixture: what follows its ``=``."""
-    return text_of(path).partition("\n=")[2].strip().encode()
+    """Return the pushed message of a fixture, its last."""
+    return list(read_frames(path))[-1][0]
+
+
+def text_of(path: Path) -> str:
+    """Return a file that is one frame or one body, as text."""
+    data = path.read_bytes()
+    return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
 
 
 def body_of(path: Path) -> str:
-    """Return the body of a REST fixture: what follows its three lines."""
-    return text_of(path).split("\n", 3)[3]
+    """Return the body of a REST fixture."""
+    (item,) = read(path)
+    assert isinstance(item, Answered)
+    return item.body.decode()
 
 
-def cassettes(path: Path, adapter: Adapter) -> Iterator[Answer]:
+def read_answers(adapter: Adapter, path: Path) -> Iterator[Exchanged]:
+    """Yield every answer of a recording, whatever its format."""
+    for item in read(path):
+        assert isinstance(item, Answered), item
+        parts = urlsplit(item.url)
+        request = adapter.recognise(parts.path, parse_qsl(parts.query))
+        yield Exchanged(item.url, request, item.status, item.headers, item.body)
+
+
+def recognised(path: Path, adapter: Adapter) -> Iterator[Answer]:
     """Yield the answers that an adapter recognises."""
-    for line in text_of(path).splitlines():
-        exchange = json.loads(line)
-        url = urlsplit(exchange["request"]["url"])
-        request = adapter.recognise(url.path, parse_qsl(url.query))
-        if request is None:
-            continue
-        response = exchange["response"]
-        yield Answer(
-            request=request,
-            status=response["status"],
-            headers={name: value[0] for name, value in response["headers"].items()},
-            body=response["body"].encode(),
-            sent_ms=1,
-            received_ms=2,
-        )
-
-
-def answers(path: Path, adapter: Adapter) -> Iterator[Answer]:
-    """Yield the plain answers that an adapter recognises."""
-    for line in text_of(path).splitlines():
-        address, arrow, rest = line.partition(" -> ")
-        url = urlsplit(address)
-        request = adapter.recognise(url.path, parse_qsl(url.query)) if arrow else None
-        if request is None:
-            continue
-        body = rest.partition(": ")[2].encode()
-        yield Answer(
-            request=request, status=200, headers={}, body=body, sent_ms=1, received_ms=2
-        )
+    for one in read_answers(adapter, path):
+        if one.request is not None:
+            yield one.answer

@@ -9,11 +9,10 @@ from relay.exchanges.binance import Binance
 from tests.exchanges.answers import answer_to, settings_of
 from tests.exchanges.recordings import (
     Tally,
-    answers,
     body_of,
-    cassettes,
     pushed,
     read_into,
+    recognised,
     replay,
 )
 
@@ -102,7 +101,7 @@ def test_answers_of_the_first_version_are_read(
     """51 of the 595 rows, and 6 of the 14, were dead: no price, no trade."""
     seen: list[tuple[object, ...]] = []
     weights = []
-    for answer in cassettes(recorded / "binance" / file, ADAPTER):
+    for answer in recognised(recorded / "binance" / file, ADAPTER):
         assert ADAPTER.read_failure(answer) is None
         weights += ADAPTER.read_usage(answer)
         if answer.request.purpose == "symbols":
@@ -120,7 +119,7 @@ def test_answers_of_the_first_version_are_read(
 def test_every_price_of_the_spot_snapshot_belongs_to_a_listing(recorded: Path) -> None:
     """The table and the prices were recorded in the same second."""
     file = recorded / "binance" / "cassettes_spot_2019-08-22.jsonl.gz"
-    prices, table = cassettes(file, ADAPTER)
+    prices, table = recognised(file, ADAPTER)
     symbols = ADAPTER.read_symbols([table])
     updates = ADAPTER.read_snapshot(prices)
     assert all(symbols.listings_of(update.symbol) for update in updates)
@@ -139,7 +138,7 @@ def test_recorded_symbol_tables_are_read_whole(
     recorded: Path, file: str, listed: int, active: int
 ) -> None:
     """What is in BREAK stays in the table, inactive."""
-    (answer,) = answers(recorded / "binance" / file, ADAPTER)
+    (answer,) = recognised(recorded / "binance" / file, ADAPTER)
     table = ADAPTER.read_symbols([answer])
     assert (len(table), sum(one.active for one in table)) == (listed, active)
 

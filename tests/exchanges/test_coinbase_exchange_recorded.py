@@ -8,9 +8,8 @@ from relay.exchanges.coinbase_exchange import CoinbaseExchange
 from tests.exchanges.answers import settings_of
 from tests.exchanges.recordings import (
     Tally,
-    answers,
-    cassettes,
     read_into,
+    recognised,
     replay,
     text_of,
 )
@@ -59,7 +58,7 @@ def test_a_capture_of_what_was_asked_is_confirmed(recorded: Path) -> None:
 def test_answers_of_2017_are_read(recorded: Path) -> None:
     """The host had another name, and product ids were asked for in lower case."""
     file = recorded / "coinbase" / "cassettes_exchange_2017-10-03.jsonl"
-    table, ticker = cassettes(file, ADAPTER)
+    table, ticker = recognised(file, ADAPTER)
     assert ADAPTER.read_failure(table) is None
     assert len(ADAPTER.read_symbols([table])) == 9
     (update,) = ADAPTER.read_snapshot(ticker)
@@ -71,7 +70,7 @@ def test_answers_of_2017_are_read(recorded: Path) -> None:
 def test_the_recorded_symbol_table_is_read_whole(recorded: Path) -> None:
     """All of the day's 162 products were online."""
     file = recorded / "coinbase" / "cryptofeed_exchange_2021-04-17.products.rest.gz"
-    (answer,) = answers(file, ADAPTER)
+    (answer,) = recognised(file, ADAPTER)
     table = ADAPTER.read_symbols([answer])
     assert (len(table), sum(one.active for one in table)) == (162, 162)
 

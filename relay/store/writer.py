@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from relay.errors import LeaseLost, OutOfStep
 from relay.model import Batch
-from relay.store.client import Client
+from relay.store.client import Client, Script
 from relay.store.keys import Keys
 
 # Rings in one call of the script that appends to them.
@@ -35,12 +35,23 @@ class Stored(Struct, frozen=True):
     tickers: dict[str, bytes]
 
 
+class Kept(Struct, frozen=True):
+    """What a store has that may throw away what it likes when it is full.
+
+    ``listed`` tells whether it knows what exists, ``tickers`` how many it holds.
+    """
+
+    listed: bool
+    tickers: int
+
+
 class Writer:
     """What the leader of one board does to the store."""
 
     def __init__(self, client: Client, keys: Keys, *, log_entries_max: int) -> None:
         self._client, self._keys = client, keys
         self._log_max = log_entries_max
+        self._life_ms = 0
         self._lease = client.script("lease", fenced=False)
         self._release = client.script("release", fenced=False)
         self._publish = client.script("publish", fenced=True)
@@ -70,6 +81,7 @@ class Writer:
     async def _ask_lease(self, lease: Lease, life_ms: int) -> Lease | None:
         keys = [self._keys.lease, self._keys.head]
         now_ms = self._client.clock.wall_ms()
+        self._life_ms = life_ms
         answer = await self._lease.run(keys, lease.holder, lease.token, now_ms, life_ms)
         return Lease(lease.holder, int(answer[1])) if answer[0] else None
 
@@ -111,9 +123,10 @@ class Writer:
             StoreDown: the store cannot be reached; it may have been published.
         """
         keys = [self._keys.lease, self._keys.head, self._keys.tickers, self._keys.log]
-        answer = await self._publish.run(
+        answer = await self._write(
+            self._publish,
+            lease,
             keys,
-            *self._fence(lease),
             batch.epoch,
             batch.previous,
             batch.offset,
@@ -122,7 +135,6 @@ class Writer:
         )
         if answer[0] == b"step":
             raise OutOfStep(batch.previous, answer[1].decode(), int(answer[2]))
-        _check(lease, answer)
 
     async def mark(
         self, lease: Lease, mark: int, *, beat_ms: int, health: bytes
@@ -134,10 +146,8 @@ class Writer:
             StoreDown: the store cannot be reached.
         """
         keys = [self._keys.lease, self._keys.head, self._keys.log, self._keys.beat]
-        answer = await self._mark.run(
-            keys, *self._fence(lease), mark, beat_ms, self._log_max, health
-        )
-        _check(lease, answer)
+        arguments = mark, beat_ms, self._log_max, health
+        await self._write(self._mark, lease, keys, *arguments)
 
     async def forget(self, lease: Lease, names: Iterable[str], *, floor: int) -> None:
         """Forget the markers of removed instruments; cursors below ``floor`` reset.
@@ -147,7 +157,7 @@ class Writer:
             StoreDown: the store cannot be reached.
         """
         keys = [self._keys.lease, self._keys.head, self._keys.tickers]
-        _check(lease, await self._forget.run(keys, *self._fence(lease), floor, *names))
+        await self._write(self._forget, lease, keys, floor, *names)
 
     async def list_symbols(
         self, lease: Lease, sources: Mapping[str, Iterable[str]]
@@ -162,7 +172,7 @@ class Writer:
         pairs = [
             part for name, names in sources.items() for part in (name, ",".join(names))
         ][: 2 * _NAMES_MAX]
-        _check(lease, await self._symbols.run(keys, *self._fence(lease), *pairs))
+        await self._write(self._symbols, lease, keys, *pairs)
 
     async def remember(
         self, lease: Lease, points: Mapping[str, bytes], *, most: int, life_ms: int
@@ -177,14 +187,8 @@ class Writer:
         for start in range(0, len(names), _RINGS_MAX):
             chunk = names[start : start + _RINGS_MAX]
             keys = [self._keys.lease, self._keys.head, *map(self._keys.recent, chunk)]
-            answer = await self._recent.run(
-                keys,
-                *self._fence(lease),
-                most,
-                life_ms,
-                *(points[name] for name in chunk),
-            )
-            _check(lease, answer)
+            rings = (points[name] for name in chunk)
+            await self._write(self._recent, lease, keys, most, life_ms, *rings)
 
     async def demand(self, since_ms: int) -> list[str]:
         """Return what was asked for since, newest first; what is older is dropped.
@@ -199,10 +203,48 @@ class Writer:
                 _, names = await pipe.execute()
         return [name.decode() for name in names]
 
+    async def kept(self) -> Kept:
+        """Return what the store still has of what only changes now and then.
+
+        Raises:
+            StoreDown: the store cannot be reached.
+        """
+        with self._client.asked():
+            async with self._client.valkey.pipeline(transaction=True) as pipe:
+                pipe.exists(self._keys.symbols)
+                pipe.hlen(self._keys.tickers)
+                listed, tickers = await pipe.execute()
+        return Kept(bool(listed), tickers)
+
+    async def _write(
+        self,
+        script: Script,
+        lease: Lease,
+        keys: list[str],
+        *arguments: str | bytes | int,
+    ) -> list[bytes]:
+        """Run a fenced script; where the store has lost the lease, go on under ours.
+
+        Raises:
+            LeaseLost: the lease is not ours any more.
+            StoreDown: the store cannot be reached; it may have been done.
+        """
+        answer: list[bytes] = await script.run(keys, *self._fence(lease), *arguments)
+        if answer[0] == b"lost" and await self._regain(lease, answer):
+            answer = await script.run(keys, *self._fence(lease), *arguments)
+        if answer[0] == b"lost":
+            raise LeaseLost(lease.token, int(answer[1]))
+        return answer
+
+    async def _regain(self, lease: Lease, answer: list[bytes]) -> bool:
+        """Take the lease again where the store knows neither it nor a later one.
+
+        One that has only run out is not taken again: its holder was asleep.
+        """
+        newest, left = int(answer[1]), answer[2]
+        if left != b"none" or newest >= lease.token or not self._life_ms:
+            return False
+        return await self._ask_lease(lease, self._life_ms) is not None
+
     def _fence(self, lease: Lease) -> tuple[str, int, int]:
         return lease.holder, lease.token, self._client.clock.wall_ms()
-
-
-def _check(lease: Lease, answer: list[bytes]) -> None:
-    if answer[0] == b"lost":
-        raise LeaseLost(lease.token, int(answer[1]))

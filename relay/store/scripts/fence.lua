@@ -9,5 +9,5 @@ local function lost()
     end
   end
   local newest = redis.call('HGET', KEYS[2], 'token') or '0'
-  return {'lost', newest}
+  return {'lost', newest, lease and 'held' or 'none'}
 end

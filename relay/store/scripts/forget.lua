@@ -1,7 +1,7 @@
 -- Forget the markers of removed instruments, and raise the floor above them.
 -- KEYS  lease, head, tickers
 -- ARGV  holder, token, now_ms, floor, name, …
--- Returns {'ok'} or {'lost', newest token}.
+-- Returns {'ok'} or {'lost', newest token, 'held' or 'none'}.
 local fenced = lost()
 if fenced then return fenced end
 for i = 5, #ARGV do

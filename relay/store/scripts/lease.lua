@@ -11,8 +11,13 @@ if lease then
 end
 local now = tonumber(ARGV[3])
 local newest = tonumber(redis.call('HGET', KEYS[2], 'token') or '0')
+-- A store that was wiped, or came back from an older copy, has never heard of this
+-- token, nor of a later one: whoever led goes on under it.
+local asked = tonumber(ARGV[2])
+local orphan = not lease and asked > 0 and newest < asked
+if orphan then newest = asked end
 if token > newest then newest = token end
-local mine = holder == ARGV[1] and token == tonumber(ARGV[2])
+local mine = orphan or (holder == ARGV[1] and token == asked)
 if not mine then
   -- A holder that renews too late has lost it: somebody may have led in between.
   if ARGV[2] ~= '0' or ends > now then return {0, newest, ends} end

@@ -1,7 +1,7 @@
 -- Append a mark of the grid, which is the leader's beat as well.
 -- KEYS  lease, head, log, beat
 -- ARGV  holder, token, now_ms, mark, beat_ms, log_max, health
--- Returns {'ok'} or {'lost', newest token}.
+-- Returns {'ok'} or {'lost', newest token, 'held' or 'none'}.
 local fenced = lost()
 if fenced then return fenced end
 local offset = redis.call('HGET', KEYS[2], 'offset') or '0'

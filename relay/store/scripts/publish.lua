@@ -1,7 +1,7 @@
 -- Publish one batch: set the tickers, append to the log, move the head.
 -- KEYS  lease, head, tickers, log
 -- ARGV  holder, token, now_ms, epoch, previous, offset, log_max, then name, JSON, …
--- Returns {'ok'}, {'lost', newest token} or {'step', the head's epoch, its offset}.
+-- Returns {'ok'}, {'lost', newest token, 'held' or 'none'} or {'step', the head's epoch, its offset}.
 local fenced = lost()
 if fenced then return fenced end
 local epoch = redis.call('HGET', KEYS[2], 'epoch') or ''

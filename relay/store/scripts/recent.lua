@@ -1,7 +1,7 @@
 -- Put one point before each ring, and cut the rings to their length.
 -- KEYS  lease, head, then the rings
 -- ARGV  holder, token, now_ms, points_max, life_ms, then a point for each ring
--- Returns {'ok'} or {'lost', newest token}.
+-- Returns {'ok'} or {'lost', newest token, 'held' or 'none'}.
 local fenced = lost()
 if fenced then return fenced end
 for i = 3, #KEYS do

@@ -1,7 +1,7 @@
 -- Replace what the sources list.
 -- KEYS  lease, head, symbols
 -- ARGV  holder, token, now_ms, then instrument, sources, …
--- Returns {'ok'} or {'lost', newest token}.
+-- Returns {'ok'} or {'lost', newest token, 'held' or 'none'}.
 local fenced = lost()
 if fenced then return fenced end
 redis.call('DEL', KEYS[3])

@@ -3,7 +3,8 @@
 Their text stands in ``relay/dashboard`` and in ``describe``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.resources import files
 from typing import Final
 
@@ -23,7 +24,6 @@ from relay.delivery.answer import (
     header,
     route,
 )
-from relay.delivery.describe import describe, write_page
 
 _FOLDER: Final = files("relay.dashboard")
 _HTML: Final = b"text/html; charset=utf-8"
@@ -44,14 +44,12 @@ _GUARD: Final[Headers] = [
     (b"cross-origin-opener-policy", b"same-origin"),
 ]
 
-# Path, file and content type.
-_FILES: Final = (
-    ("/", "index.html", _HTML),
-    ("/dashboard/style.css", "style.css", b"text/css; charset=utf-8"),
-    ("/dashboard/docs.css", "docs.css", b"text/css; charset=utf-8"),
-    ("/dashboard/prices.js", "prices.js", b"text/javascript; charset=utf-8"),
-    ("/dashboard/feed.js", "feed.js", b"text/javascript; charset=utf-8"),
-)
+# What the page is made of, and what others may import: file and content type.
+_KINDS: Final = {
+    ".css": b"text/css; charset=utf-8",
+    ".js": b"text/javascript; charset=utf-8",
+    ".ts": b"text/plain; charset=utf-8",  # what browsers know as .ts is a film
+}
 
 
 class Text(Struct, frozen=True):
@@ -75,13 +73,39 @@ class Text(Struct, frozen=True):
         return conditional(answer, self.etag, header(scope, b"if-none-match"))
 
 
-def _texts() -> Iterator[tuple[str, Text]]:
-    for path, name, kind in _FILES:
-        yield path, Text.of(kind, (_FOLDER / name).read_bytes())
-    yield "/docs", Text.of(_HTML, write_page())
-    yield "/docs/openapi.json", Text.of(JSON, describe())
+class Page:
+    """One text that is made when it is first asked for: most instances never are."""
+
+    def __init__(self, kind: bytes, make: Callable[[], bytes]) -> None:
+        self._text = cache(lambda: Text.of(kind, make()))
+
+    async def answer(self, scope: HTTPScope, receive: Receive) -> Answer:
+        """Answer one read."""
+        return await self._text().answer(scope, receive)
+
+
+def _pages() -> Iterator[tuple[str, Page]]:
+    yield "/", Page(_HTML, (_FOLDER / "index.html").read_bytes)
+    for file in sorted(_FOLDER.iterdir(), key=lambda file: file.name):
+        kind = _KINDS.get(file.name[file.name.rfind(".") :])
+        if kind is not None:
+            yield f"/dashboard/{file.name}", Page(kind, file.read_bytes)
+    yield "/docs", Page(_HTML, _write_page)
+    yield "/docs/openapi.json", Page(JSON, _describe)
+
+
+def _write_page() -> bytes:
+    from relay.delivery.describe import write_page  # noqa: PLC0415 - as for ``Page``
+
+    return write_page()
+
+
+def _describe() -> bytes:
+    from relay.delivery.describe import describe  # noqa: PLC0415 - as for ``Page``
+
+    return describe()
 
 
 def routes(seen: Seen) -> list[ASGIRouteHandler]:
     """Return the handlers of the pages and of what they are made of."""
-    return [route(path, READ, text.answer, seen=seen) for path, text in _texts()]
+    return [route(path, READ, page.answer, seen=seen) for path, page in _pages()]

@@ -1,0 +1,309 @@
+"""What ``relay top`` and ``relay status`` show, as tables of 80 columns.
+
+Pure. Who asks and paints stands in ``top`` and ``status``.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Final
+
+from msgspec import Struct
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from relay.client import ClientError, Prices, State, Status, Ticker, Way
+from relay.client.status import Budget, Source
+
+_GAUGE_CELLS: Final = 10
+# Columns from which bid and ask fit beside the longest prices.
+_WIDE: Final = 100
+# A budget that is this full deserves a look.
+_TIGHT: Final = 0.8
+_UNITS: Final = (
+    (86_400_000, "d"),
+    (3_600_000, "h"),
+    (60_000, "min"),
+    (1000, "s"),
+)
+_STYLE_OF_STATE: Final[dict[State, str]] = {
+    "live": "bold green",
+    "stale": "bold yellow",
+    "connecting": "bold yellow",
+    "reconnecting": "bold red",
+}
+
+
+class Scene(Struct):
+    """What is known at one moment. ``now_ms`` is the wall clock."""
+
+    url: str
+    now_ms: int = 0
+    state: State = "connecting"
+    way: Way | None = None
+    error: ClientError | None = None
+    prices: Prices | None = None
+    status: Status | None = None
+
+
+def plain(text: str) -> str:
+    """Return text without anything that a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def cell(text: str, style: str = "") -> Text:
+    """Return text as it stands, whatever brackets and control characters it has."""
+    return Text(plain(text), style)
+
+
+def span(ms: float) -> str:
+    """Write a length of time in its largest fitting unit."""
+    for unit_ms, unit in _UNITS:
+        if ms >= unit_ms:
+            return f"{ms / unit_ms:.0f} {unit}"
+    return f"{max(ms, 0):.0f} ms"
+
+
+def age(ms: float | None) -> str:
+    """Write how old something is: seconds with a tenth, longer ones in their unit."""
+    if ms is None:
+        return "never"
+    seconds = max(ms, 0) / 1000
+    return f"{seconds:.1f} s" if seconds < 100 else span(ms)  # noqa: PLR2004 - two digits
+
+
+def change(ticker: Ticker) -> Text:
+    """Write the day's change with its sign, to two decimals; the colour only helps."""
+    try:
+        pct = ticker.decimal("change_24h_pct")
+        shown = f"{pct.quantize(Decimal('0.01')):+}%" if pct is not None else ""
+    except InvalidOperation:  # no number, or one beyond all sense
+        return Text()
+    return Text(shown, "red" if shown.startswith("-") else "green")
+
+
+def notes(ticker: Ticker) -> str:
+    """Write what else must be known of a value: where from, and whether it is old."""
+    via = f" via {plain(ticker.via)}" if ticker.via else ""
+    return f"{plain(ticker.source)}{via}{' STALE' if ticker.stale else ''}"
+
+
+def _columns(*names: str, right: Iterable[str] = ()) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    numbers = set(right)
+    for name in names:
+        table.add_column(
+            name,
+            justify="right" if name in numbers else "left",
+            no_wrap=name not in ("budgets", "reason"),
+        )
+    return table
+
+
+class Paper(Struct, frozen=True):
+    """What is drawn on: columns, lines (None: as many as it takes), and a measure.
+
+    ``measure`` tells how many lines something takes.
+    """
+
+    width: int
+    height: int | None
+    measure: Callable[[RenderableType], int]
+
+
+def price_table(prices: Prices, now_ms: int, width: int, rows_max: int | None) -> Table:
+    """Return a row for each instrument; the rest is counted.
+
+    Bid and ask are there where there is room for them.
+    """
+    quotes = ("bid", "ask") if width >= _WIDE else ()
+    numbers = ("price", "24 h", *quotes, "age")
+    table = _columns("instrument", *numbers[:-1], "source", "age", right=numbers)
+    names = sorted(prices)
+    shown = names if rows_max is None else names[: max(rows_max, 1)]
+    for name in shown:
+        ticker = prices[name]
+        table.add_row(
+            *_price_cells(name, ticker, "bold" if name in prices.changed else ""),
+            *([cell(ticker.bid), cell(ticker.ask)] if quotes else ()),
+            cell(notes(ticker), "yellow" if ticker.stale else ""),
+            age(now_ms - ticker.received_ms) if ticker.received_ms else "",
+        )
+    if len(shown) < len(names):
+        table.add_row(Text(f"+{len(names) - len(shown)} more", "dim"))
+    return table
+
+
+def _price_cells(name: str, ticker: Ticker, style: str) -> list[Text]:
+    return [cell(name, style), cell(ticker.price, style), change(ticker)]
+
+
+def _state_of(source: Source) -> Text:
+    if source.alive:
+        return Text("alive", "green")
+    return Text("silent", "red")
+
+
+def gauge(budget: Budget) -> str:
+    """Draw how much of a budget is spent."""
+    share = min(max(budget.used / budget.most, 0), 1) if budget.most else 0
+    full = round(share * _GAUGE_CELLS)
+    return "#" * full + "." * (_GAUGE_CELLS - full)
+
+
+def _is_cooling(budget: Budget, now_ms: int) -> bool:
+    return budget.cooling_until_ms > now_ms
+
+
+def _spent(budget: Budget, now_ms: int) -> Text:
+    """Write one budget in a few letters."""
+    window = span(budget.window_ms).removeprefix("1 ")
+    text = f"{plain(budget.limit)} {budget.used:g}/{budget.most:g} per {window}"
+    if _is_cooling(budget, now_ms):
+        return Text(f"{text}, cooling {_cooling(budget, now_ms)}", "bold red")
+    tight = budget.used >= budget.most * _TIGHT
+    return Text(text, "yellow" if tight else "")
+
+
+def _cooling(budget: Budget, now_ms: int) -> str:
+    return f"for {span(budget.cooling_until_ms - now_ms)}"
+
+
+def _source_table(status: Status, title: str, cells: Mapping[str, Text]) -> Table:
+    """Return a row for each source, the last cell being one's own."""
+    numbers = ("shown", "heard")
+    table = _columns("source", "state", *numbers, title, right=numbers)
+    for name, source in sorted(status.sources.items()):
+        table.add_row(
+            cell(name),
+            _state_of(source),
+            str(source.shown),
+            age(source.age_ms),
+            cells.get(name, Text()),
+        )
+    return table
+
+
+def budgets_in_short(status: Status, now_ms: int) -> dict[str, Text]:
+    """Write each exchange's budgets in one cell."""
+    return {
+        name: Text("; ").join(_spent(one, now_ms) for one in budgets)
+        for name, budgets in status.budgets.items()
+    }
+
+
+def reasons(status: Status) -> dict[str, Text]:
+    """Write why each source that is silent is so."""
+    return {
+        name: cell(source.reason, "red")
+        for name, source in status.sources.items()
+        if not source.alive
+    }
+
+
+def budget_table(status: Status, now_ms: int) -> Table:
+    """Return a row for each limit, with its gauge and its cooldown."""
+    table = _columns(
+        *("exchange", "limit", "spent", "of", "per", "", "cooling"),
+        right=("spent", "of"),
+    )
+    for name, budgets in sorted(status.budgets.items()):
+        for one in budgets:
+            cooling = ""
+            if _is_cooling(one, now_ms):
+                cooling = f"{_cooling(one, now_ms)} {one.cooling_reason}".strip()
+            table.add_row(
+                cell(name),
+                cell(one.limit),
+                f"{one.used:g}",
+                f"{one.most:g}",
+                span(one.window_ms),
+                gauge(one),
+                cell(cooling, "bold red"),
+            )
+    return table
+
+
+def clients(status: Status) -> str:
+    """Count the clients by their way in."""
+    by_way = sorted(status.instance.clients.items())
+    counts = [f"{count} {plain(way)}" for way, count in by_way if count]
+    return f"clients: {', '.join(counts) or 'none'}"
+
+
+def summary(status: Status) -> list[str]:
+    """Write the instance, the board and the leader in a line each."""
+    instance, board, leader = status.instance, status.board, status.leader
+    live = "live" if instance.live else "NOT LIVE"
+    ready = "" if instance.ready else ", not ready"
+    led = "no leader"
+    if leader is not None and leader.alive:
+        led = f"led by {plain(leader.holder)[:8]}"
+    served = f"{live}{ready}; up {span(instance.uptime_ms)}, {clients(status)}"
+    held = f"{board.instruments} instruments, {board.stale} stale"
+    stored = f"{led}; store {plain(status.store)}"
+    return [served, f"board {plain(board.name)}: {held}; {stored}"]
+
+
+def complaints(status: Status) -> list[str]:
+    """Write a line for every exchange that is not read, and why."""
+    return [
+        *(f"{name} refuses us: {why}" for name, why in sorted(status.refused.items())),
+        *(f"{name} is off: {why}" for name, why in sorted(status.off.items())),
+    ]
+
+
+def _lines(texts: Iterable[str], style: str = "") -> list[RenderableType]:
+    return [cell(text, style) for text in texts]
+
+
+def draw_status(status: Status, now_ms: int) -> Group:
+    """Draw one look at everything but the prices."""
+    parts = _lines(summary(status))
+    if status.sources:
+        parts += ["", _source_table(status, "reason", reasons(status))]
+    if status.budgets:
+        parts += ["", budget_table(status, now_ms)]
+    told = complaints(status)
+    if told:
+        parts += ["", *_lines(told)]
+    return Group(*parts)
+
+
+def headline(scene: Scene) -> Text:
+    """Write where the prices come from, and how the connection stands."""
+    text = Text(f"relay {plain(scene.url)}  ")
+    text.append(scene.state.upper(), _STYLE_OF_STATE[scene.state])
+    if scene.way is not None:
+        text.append(f" by {scene.way}")
+    if scene.prices is not None and scene.prices.missing:
+        text.append(f"  without a value: {len(scene.prices.missing)}")
+    return text
+
+
+def draw_top(scene: Scene, paper: Paper) -> Group:
+    """Draw everything; as many prices as there is room for."""
+    above: list[RenderableType] = [headline(scene)]
+    if scene.error is not None:
+        above.append(cell(str(scene.error), "red"))
+    below: list[RenderableType] = []
+    if scene.status is not None:
+        above.extend(_lines(summary(scene.status), "dim"))
+        cells = budgets_in_short(scene.status, scene.now_ms)
+        below.extend(["", _source_table(scene.status, "budgets", cells)])
+    above.append("")
+    if scene.prices is None:
+        return Group(*above, "No prices yet.", *below)
+    room = None
+    if paper.height is not None:
+        # The table's head, and the line that counts the rest.
+        room = paper.height - paper.measure(Group(*above, *below)) - 2
+    table = price_table(scene.prices, scene.now_ms, paper.width, room)
+    return Group(*above, table, *below)
+
+
+def line_of(prices: Prices, name: str, clock: str) -> str:
+    """Write one change as a line, for pipes and logs."""
+    ticker = prices[name]
+    words = [clock, plain(name), plain(ticker.price), str(change(ticker))]
+    return " ".join([*(word for word in words if word), notes(ticker)])

@@ -1,0 +1,249 @@
+"""The asynchronous client: it asks and waits. What to ask stands in ``follow``."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from random import random
+from types import TracebackType
+from typing import Self
+
+import httpx
+from msgspec.structs import replace
+
+from relay.client import question, status
+from relay.client.errors import Unavailable
+from relay.client.follow import (
+    Follower,
+    Pacing,
+    Pause,
+    Standing,
+    Trial,
+    Way,
+    read_answer,
+)
+from relay.client.line import HEADERS, LIMITS, broken, timeout
+from relay.client.prices import Prices, advance, place_of, read_body
+from relay.client.question import Request, Wanted, read_url
+from relay.client.status import Status, read_status
+
+
+class AsyncClient:
+    """Reads a relay from asynchronous code.
+
+    ``http`` is a client of yours (with its proxies, certificates and headers), which is
+    not closed; without one it has its own. ``way`` is ``stream`` or ``poll`` for feeds
+    that may not choose for themselves. Use as a context manager, or call
+    ``aclose``.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        *,
+        http: httpx.AsyncClient | None = None,
+        way: Way | None = None,
+        pacing: Pacing | None = None,
+    ) -> None:
+        self.url = read_url(url)
+        self._way, self._pacing = way, pacing or Pacing()
+        self._owns = http is None
+        self._http = http or _open()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._owns:
+            await self._http.aclose()
+
+    async def get(
+        self,
+        symbols: str | Iterable[str] | None = None,
+        *,
+        of_list: str = "",
+        fields: Iterable[str] = (),
+        since: Prices | str | None = None,
+    ) -> Prices:
+        """Return the newest prices; with ``since`` (a cursor, or prices), what is new.
+
+        Neither symbols nor a list is the whole board.
+
+        Raises:
+            Refused: the relay says no.
+            Unavailable: it did not answer, several times.
+        """
+        wanted = Wanted.of(symbols, of_list, fields)
+        held, cursor = place_of(since)
+        body = await self._ask(question.read(wanted, cursor))
+        return advance(held, read_body(body))
+
+    async def poll(
+        self,
+        symbols: str | Iterable[str] | None = None,
+        *,
+        of_list: str = "",
+        fields: Iterable[str] = (),
+        since: Prices | str | None = None,
+        wait_s: float = 20,
+    ) -> Prices:
+        """Return as soon as something has changed, or when the wait is over.
+
+        Raises:
+            Refused: the relay says no.
+            Unavailable: it did not answer, several times.
+        """
+        wanted = Wanted.of(symbols, of_list, fields)
+        held, cursor = place_of(since)
+        body = await self._ask(question.poll(wanted, cursor, wait_s))
+        return advance(held, read_body(body))
+
+    def stream(
+        self,
+        symbols: str | Iterable[str] | None = None,
+        *,
+        of_list: str = "",
+        fields: Iterable[str] = (),
+        since: str = "",
+        every: str = "",
+    ) -> "AsyncFeed":
+        """Return the prices after every change, for ever.
+
+        ``since`` is a cursor to go on from, ``every`` a pace such as ``500ms``.
+        """
+        follower = Follower(
+            replace(Wanted.of(symbols, of_list, fields), every=every),
+            cursor=since,
+            way=self._way,
+            pacing=self._pacing,
+            random=random,
+        )
+        return AsyncFeed(self._http, self.url, follower)
+
+    async def status(self) -> Status:
+        """Return how the relay stands: its sources, budgets and clients.
+
+        Raises:
+            Unavailable: it did not answer, several times.
+        """
+        return read_status(await self._ask(Request(place=status.PATH)))
+
+    async def _ask(self, request: Request) -> bytes:
+        """Ask until there is an answer, as often as it is worth."""
+        trial = Trial(self._pacing, random)
+        while True:
+            try:
+                answer = await self._http.get(
+                    f"{self.url}{request.place}",
+                    headers=request.headers,
+                    timeout=timeout(request.silent_s),
+                )
+                return read_answer(answer.status_code, answer.headers, answer.content)
+            except httpx.HTTPError as error:
+                pause_s = trial.failed(broken(self.url, error))
+            except Unavailable as error:
+                pause_s = trial.failed(error)
+            await asyncio.sleep(pause_s)
+
+
+def _open() -> httpx.AsyncClient:
+    return httpx.AsyncClient(headers=HEADERS, limits=LIMITS, follow_redirects=True)
+
+
+class AsyncFeed(Standing):
+    """Prices as they change: iterate over it, for each state that follows.
+
+    It reconnects and falls back by itself. ``state`` tells how it stands, ``way`` how
+    it reads, ``error`` what broke last, ``prices`` what is held. Use as a context
+    manager, or call ``aclose``. A cancelled wait loses nothing: iterate again.
+    """
+
+    def __init__(self, http: httpx.AsyncClient, url: str, follower: Follower) -> None:
+        super().__init__(follower)
+        self._http, self._url = http, url
+        self._answer: httpx.Response | None = None
+        self._pieces: AsyncIterator[bytes] | None = None
+        self._news: deque[Prices] = deque()
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Prices:
+        """Return the prices after the next change.
+
+        Raises:
+            Refused: the relay says no.
+        """
+        while not self._news:
+            if self._closed:
+                raise StopAsyncIteration
+            await self._step()
+        return self._news.popleft()
+
+    async def aclose(self) -> None:
+        """Hang up; iterating ends."""
+        self._closed = True
+        self._news.clear()
+        await self._hang_up()
+
+    async def _step(self) -> None:
+        """Do the next thing: ask, read a piece, or pause."""
+        try:
+            if self._pieces is not None:
+                await self._read(self._pieces)
+                return
+            todo = self._follower.plan()
+            if isinstance(todo, Pause):
+                await asyncio.sleep(todo.seconds)
+            else:
+                await self._ask(todo)
+        except httpx.HTTPError as error:
+            await self._hang_up()
+            self._follower.failed(broken(self._url, error))
+        except Unavailable as error:
+            await self._hang_up()
+            self._follower.failed(error)
+
+    async def _ask(self, request: Request) -> None:
+        built = self._http.build_request(
+            "GET",
+            f"{self._url}{request.place}",
+            headers=request.headers,
+            timeout=timeout(request.silent_s),
+        )
+        answer = self._answer = await self._http.send(built, stream=True)
+        self._follower.answered(answer.status_code, answer.headers)
+        self._pieces = answer.aiter_bytes()
+
+    async def _read(self, pieces: AsyncIterator[bytes]) -> None:
+        piece = await anext(pieces, None)
+        if piece is not None:
+            self._news.extend(self._follower.take(piece))
+            return
+        await self._hang_up()
+        self._news.extend(self._follower.ended())
+
+    async def _hang_up(self) -> None:
+        answer, self._answer, self._pieces = self._answer, None, None
+        if answer is not None:
+            await answer.aclose()

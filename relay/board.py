@@ -4,7 +4,8 @@ Pure, and the one place that answers "what changed since this cursor". ``hub`` k
 by following the log; a handler without a hub makes one from what it has just read.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Final, Self
 
 import msgspec
@@ -73,7 +74,7 @@ class Board:
         ``tickers`` may be newer than ``offset`` when they were read after it.
         """
         board = cls(epoch, offset, floor)
-        board.rows = {name: Row.read(ticker) for name, ticker in tickers.items()}
+        board.rows = dict(_rows(tickers))
         for row in board.rows.values():
             board.offset = max(board.offset, row.offset)
         return board
@@ -90,8 +91,7 @@ class Board:
         """Take in the next batch."""
         assert self.follows(batch)
         self.offset = batch.offset
-        for name, ticker in batch.tickers.items():
-            self.rows[name] = Row.read(ticker)
+        self.rows.update(_rows(batch.tickers))
 
     def copy(self) -> "Board":
         """Return a board that stays as this one is now; rows are shared."""
@@ -157,6 +157,13 @@ class Board:
         if selection.instruments is not None:
             return selection.instruments
         return sorted(self.rows)
+
+
+def _rows(tickers: Mapping[str, bytes]) -> Iterator[tuple[str, Row]]:
+    """Read rows; a ticker that nobody can read is as good as none."""
+    for name, ticker in tickers.items():
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            yield name, Row.read(ticker)
 
 
 def _age(epoch: str) -> tuple[int, str]:

@@ -31,18 +31,23 @@ NEVER: Final = 1 << 62
 class Counts:
     """What the fan-out did since the process began, and how many it serves now.
 
-    ``cut_off`` is by reason, ``refreshes`` of the whole board are by reason as well;
-    ``clients`` and ``stalled`` are as of now, all others only grow.
+    ``cut_off``, ``refused`` and ``refreshes`` of the whole board are by reason;
+    ``updates`` are tickers that came with batches, ``taking_ms`` the time that taking
+    them in and telling everybody took; ``clients`` and ``stalled`` are as of now, all
+    others only grow.
     """
 
     def __init__(self) -> None:
         self.clients: Counter[str] = Counter()
         self.deliveries: Counter[str] = Counter()
         self.cut_off: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
         self.refreshes: Counter[str] = Counter()
         self.encoded = 0
         self.conflated = 0
         self.stalled = 0
+        self.updates = 0
+        self.taking_ms = 0
 
 
 class Place(Struct, frozen=True, cache_hash=True):
@@ -220,6 +225,7 @@ class Mailbox:
         "due_ms",
         "group",
         "limit",
+        "noticed",
         "place",
         "rung",
         "way",
@@ -237,6 +243,7 @@ class Mailbox:
         self.wrote_ms = now_ms
         self.writing = False
         self.limit: asyncio.Timeout | None = None
+        self.noticed = groups.notice
 
     def __enter__(self) -> Self:
         return self
@@ -290,6 +297,17 @@ class Mailbox:
             self.place = frame.place
             self._groups.counts.deliveries[self.way] += 1
 
+    def take_notice(self) -> bytes:
+        """Return what everybody is to be told and this client was not; empty if so."""
+        if self.noticed is self._groups.notice:
+            return b""
+        self.noticed = self._groups.notice
+        return self.noticed
+
+    def wake(self) -> None:
+        """Let a client that waits look around: it has hung up, for instance."""
+        self.answer(None)
+
     def is_idle(self, now_ms: int, quiet_ms: int) -> bool:
         """Tell whether nothing was written for so long."""
         return now_ms - self.wrote_ms >= quiet_ms
@@ -311,9 +329,15 @@ class Groups:
     def __init__(self, board: Look, cut: Look) -> None:
         self.counts = Counts()
         self.streams: set[Mailbox] = set()
+        self.notice = b""
         self._board, self._cut = board, cut
         self._groups: dict[tuple[object, ...], Group] = {}
         self._cuts: set[Group] = set()
+        # What has changed since the newest cut, and what that one brought and nobody
+        # was told of; each with whether it is everything, when nobody can tell.
+        self._changed: set[str] = set()
+        self._brought: set[str] = set()
+        self._all_changed = self._all_brought = True
         self._whole: set[Group] = set()
         self._by_name: dict[str, set[Group]] = {}
 
@@ -379,20 +403,44 @@ class Groups:
     def touch(self, names: Iterable[str], now_ms: int) -> None:
         """Tell the groups of these instruments that something has changed."""
         touched = set(self._whole)
+        self._changed.update(names)
         for name in names:
             touched |= self._by_name.get(name, _NONE)
         for group in touched:
             group.touch(now_ms)
 
+    def note_cut(self) -> None:
+        """Note that a cut was taken: it brings all that has changed until now."""
+        self._brought |= self._changed
+        self._changed = set()
+        self._all_brought |= self._all_changed
+        self._all_changed = False
+
     def turn_cuts(self, now_ms: int) -> None:
-        """Release those whom only marks release."""
+        """Release those whom only marks release.
+
+        What the newest cut did not change for a group holds on, however many wait.
+        """
+        brought, self._brought = self._brought, set()
+        everybody, self._all_brought = self._all_brought, False
         for group in self._cuts:
-            group.turn(now_ms)
+            if everybody or _touches(brought, group.wish.selection):
+                group.turn(now_ms)
+            else:
+                group.ring(now_ms)
 
     def turn(self, now_ms: int) -> None:
         """Let everybody look anew."""
+        self._all_changed = True
         for group in self._groups.values():
             group.turn(now_ms)
+
+    def announce(self, notice: bytes) -> None:
+        """Let every stream of events carry this once; only the newest counts."""
+        self.notice = notice
+        for mailbox in self.streams:
+            if mailbox.way == "sse":
+                mailbox.wake()
 
     def release(self) -> None:
         """Answer every held poll with what it has."""
@@ -426,3 +474,10 @@ class Groups:
 
 
 _NONE: Final[frozenset[Group]] = frozenset()
+
+
+def _touches(names: set[str], selection: Selection) -> bool:
+    """Tell whether any of these instruments is selected."""
+    if selection.instruments is None:
+        return bool(names)
+    return not names.isdisjoint(selection.instruments)

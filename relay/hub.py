@@ -21,9 +21,10 @@ from relay.store.reader import Entry, Follower, Head, Mark, Reader, View
 
 # Less than the store's ``timeout_ms``, by which a read that blocks must have ended.
 _BLOCK_MS: Final = 1000
-# Reconnecting: at once, then with full jitter below a bound that doubles.
+# Reconnecting: at once, then with full jitter below a bound that doubles. Half a step
+# of the usual grid at most, so that a store that is back is read before a second mark.
 _RETRY_MIN_MS: Final = 50
-_RETRY_MAX_MS: Final = 2000
+_RETRY_MAX_MS: Final = 500
 # A client whose cursor is ahead of us makes us look at the store, at most so often.
 _LOOK_MIN_MS: Final = 50
 # How often idle clients are looked at; a heartbeat may be late by as much.
@@ -33,6 +34,8 @@ _SWEEP_MIN_MS: Final = 5
 # is left of it is for the last writes.
 _DRAIN_STEPS: Final = 20
 _DRAIN_SHARE: Final = 0.7
+# Few streams end at once: nobody waits for a crowd that is not there.
+_DRAIN_STREAMS_PER_S: Final = 100
 # A board that nothing was published on is of an epoch before all others, so that its
 # cursor can be sent back like any other.
 _BEFORE: Final = "0"
@@ -50,6 +53,29 @@ class Unready(RelayError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class _Source(msgspec.Struct):
+    """What the leader says of a source, as far as clients are told."""
+
+    alive: bool
+
+
+class _Health(msgspec.Struct):
+    """What the leader says; a new board's says nothing."""
+
+    sources: dict[str, _Source] = {}
+
+
+_health: Final = msgspec.json.Decoder(_Health)
+
+
+def read_sources(health: msgspec.Raw) -> dict[str, _Source]:
+    """Return the sources that the leader tells of; none when it says something else."""
+    try:
+        return _health.decode(health).sources
+    except msgspec.DecodeError:
+        return {}
 
 
 class Hub:
@@ -77,6 +103,7 @@ class Hub:
         self._to_turn = False
         self._ahead_of_us: Cursor | None = None
         self._nudged = asyncio.Event()
+        self._alive: dict[str, bool] = {}
 
     @property
     def counts(self) -> Counts:
@@ -147,8 +174,10 @@ class Hub:
             Unready: there are too many already, or the instance is about to end.
         """
         if self._draining:
+            self.counts.refused["draining"] += 1
             raise Unready("draining", "This instance is about to end.")
         if self.counts.clients.total() >= self._http.clients_max:
+            self.counts.refused["busy"] += 1
             raise Unready("busy", "This instance serves as many clients as it may.", 5)
         return self.groups.open(way, self.clock.monotonic_ms())
 
@@ -169,11 +198,13 @@ class Hub:
         self._draining = True
         self.groups.release()
         streams = list(self.groups.streams)
+        most_s = within_ms * _DRAIN_SHARE / 1000
+        spread_s = min(most_s, len(streams) / _DRAIN_STREAMS_PER_S)
         # So that they do not all come back at once, and none is the first each time.
         for number in range(_DRAIN_STEPS):
             for mailbox in streams[number::_DRAIN_STEPS]:
                 mailbox.end()
-            await asyncio.sleep(within_ms * _DRAIN_SHARE / 1000 / _DRAIN_STEPS)
+            await asyncio.sleep(spread_s / _DRAIN_STEPS)
 
     # Following
 
@@ -222,7 +253,8 @@ class Hub:
             StoreDown: the store cannot be reached.
         """
         self.counts.refreshes[reason] += 1
-        self._behind = True
+        # Without the store we go on with what we hold, however often we ask for it.
+        self._behind = not self._down
         while True:
             sent_ms = self.clock.monotonic_ms()
             place = await self._reader.place()
@@ -243,7 +275,7 @@ class Hub:
         self._down = self._behind = False
         head = view.head
         board = Board.read(head.epoch or _BEFORE, head.offset, head.floor, view.tickers)
-        self.health = head.health
+        self._hear(head.health)
         if head.alive:
             self._beat_ms = now_ms
         if not board.is_behind(Cursor(self.board.epoch, "", self.board.offset)):
@@ -265,20 +297,30 @@ class Hub:
             item = entry.item
             if isinstance(item, Mark):
                 marks += 1
+                # What comes after the mark is not of its cut.
+                self._tell_of(touched, now_ms)
                 whole = self._cut_at(item, now_ms)
             elif self.board.follows(item):
                 self.board.apply(item)
                 touched.update(item.tickers)
+                self.counts.updates += len(item.tickers)
             else:
                 whole = self.board.knows(item)
             if not whole:
                 break
         # Two marks in one reading: there may be more where these came from.
         self._behind = marks > 1
+        self._tell_of(touched, now_ms)
+        self._turn_cuts(now_ms)
+        # Whole milliseconds, rounded down and up equally often: the sum is true.
+        self.counts.taking_ms += self.clock.monotonic_ms() - now_ms
+        return whole
+
+    def _tell_of(self, touched: set[str], now_ms: int) -> None:
+        """Tell everybody of what was read so far."""
         if touched:
             self.groups.touch(touched, now_ms)
-        self._turn_cuts(now_ms)
-        return whole
+            touched.clear()
 
     def _cut_at(self, mark: Mark, now_ms: int) -> bool:
         """Cut the board at a mark; False when it is of an offset we have not read."""
@@ -291,7 +333,7 @@ class Hub:
             cut.offset,
             cut.floor,
         ):
-            self.cut = board.copy()
+            self._cut_here()
         return mark.offset <= board.offset
 
     def _turn_cuts(self, now_ms: int) -> None:
@@ -319,9 +361,10 @@ class Hub:
         self.groups.turn(now_ms)
 
     def _cut_here(self) -> None:
-        """Let the newest board be the cut: there are no marks to wait for."""
+        """Let the newest board be the cut."""
         if self.board.epoch:
             self.cut = self.board.copy()
+            self.groups.note_cut()
 
     # Looking around
 
@@ -355,7 +398,7 @@ class Hub:
         One look that finds it ahead says little, since the log takes a moment to reach
         us; two that find the same offset ahead say that it does not.
         """
-        self.health = head.health
+        self._hear(head.health)
         now_ms = self.clock.monotonic_ms()
         if head.alive and not head.offset:
             self._beat_ms = now_ms  # the log holds no marks yet
@@ -370,6 +413,15 @@ class Hub:
             return True
         self._ahead_of_us = theirs
         return False
+
+    def _hear(self, health: msgspec.Raw) -> None:
+        """Take in what the leader says, and tell the streams when a source turned."""
+        self.health = health
+        alive = {name: one.alive for name, one in read_sources(health).items()}
+        told, self._alive = self._alive, alive
+        if told and alive and told != alive:
+            body = msgspec.json.encode({"sources": alive})
+            self.groups.announce(b"event: status\ndata: %b\n\n" % body)
 
     def _raise_floor(self, floor: int, now_ms: int) -> None:
         board = self.board

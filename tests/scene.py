@@ -47,6 +47,7 @@ class Scene:
         """Cut, and release those whom marks release."""
         assert self.board is not None
         self.cut = self.board.copy()
+        self.groups.note_cut()
         self.groups.turn_cuts(0)
 
     def find(self, wish: Wish) -> Group:

@@ -278,3 +278,75 @@ async def test_a_frame_made_before_a_turn_is_not_sent_after_it() -> None:
     assert stale is not None
     assert json.loads(fresh.body)["live"] is True
     assert json.loads(stale.body)["live"] is False
+
+
+async def test_a_cut_that_changes_nothing_for_a_group_costs_it_nothing() -> None:
+    """Thousands of selections may be held; what moves is what is worked on."""
+    scene = Scene()
+    quiet = Selection.of(["SOL-USD"])
+    busy = scene.enter(Wish(PAIR, cuts=True), place_at(10)).listen()
+    held = scene.enter(Wish(quiet, cuts=True), place_at(10, quiet)).listen()
+    group = scene.find(Wish(quiet, cuts=True))
+    scene.mark()  # the first is looked at by everybody
+    looked: list[Place] = []
+    find = group._find  # noqa: SLF001 - what is counted is the work
+
+    def counted(*args: object, **named: object) -> Frame | None:
+        looked.append(NOWHERE)
+        return find(*args, **named)  # type: ignore[arg-type]
+
+    group._find = counted  # type: ignore[method-assign]  # noqa: SLF001
+    for _ in range(5):
+        scene.publish("BTC-USD")
+        scene.mark()
+    assert busy.done()
+    assert not held.done()
+    assert looked == []
+    scene.publish("SOL-USD")
+    scene.mark()
+    assert held.done()
+
+
+async def test_a_hold_that_is_over_ends_at_a_mark_that_changes_nothing() -> None:
+    """A mark is heard by everybody who waits for it."""
+    scene = Scene()
+    quiet = Selection.of(["SOL-USD"])
+    box = scene.enter(Wish(quiet, cuts=True), place_at(10, quiet))
+    bell = box.listen()
+    scene.mark()
+    box.due_ms = 0
+    scene.publish("BTC-USD")
+    scene.mark()
+    assert await bell is None
+
+
+async def test_a_poll_that_came_between_a_change_and_its_mark_is_released() -> None:
+    """The group was not there when what it selects changed."""
+    scene = Scene()
+    scene.mark()
+    offset = scene.publish("BTC-USD")
+    bell = scene.enter(Wish(PAIR, cuts=True), place_at(10)).listen()
+    assert not bell.done()
+    scene.mark()
+    frame = await bell
+    assert frame is not None
+    assert frame.place == place_at(offset)
+
+
+async def test_a_change_read_together_with_a_mark_is_of_the_next_cut() -> None:
+    """It came after the mark: the one after that must not pass it over."""
+    scene = Scene()
+    quiet = Selection.of(["SOL-USD"])
+    scene.mark()
+    held = scene.enter(Wish(quiet, cuts=True), place_at(10, quiet)).listen()
+    scene.publish("BTC-USD")
+    assert scene.board is not None
+    scene.cut = scene.board.copy()
+    scene.groups.note_cut()
+    offset = scene.publish("SOL-USD")
+    scene.groups.turn_cuts(0)
+    assert not held.done()
+    scene.mark()
+    frame = await held
+    assert frame is not None
+    assert frame.place == place_at(offset, quiet)

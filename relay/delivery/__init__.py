@@ -14,7 +14,11 @@ the board is answered whole and marked ``reset``.
     answer     status, headers, body; when a 304 says it all
     newest     where a read comes from: the hub, or the store
     rest poll sse ws                                the four ways out
+    compat compat_rest compat_sse compat_ws         the older names and payloads
     symbols value status metrics page               what else there is
+    gate       what one address may, and which address it is
+    visit function                                  polls and life without a hub
+    warming    what is fetched so that the edge is warm
     demand     what clients ask for, noted in the store
     line       how a connection of the server ends
     app        the routes, and the status of every error

@@ -4,8 +4,10 @@ What is answered stands in the modules of the routes, errors in ``app``.
 """
 
 import re
+import zlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -17,6 +19,7 @@ from litestar.handlers import ASGIRouteHandler, HTTPRouteHandler
 from litestar.types import ASGIApp, HTTPScope, Method, Receive, Scope, Send
 from msgspec import Struct
 
+from relay.config import Http
 from relay.errors import RequestError
 
 Headers = list[tuple[bytes, bytes]]
@@ -40,6 +43,12 @@ class Freshness(Struct, frozen=True):
     max_age_s: int
     revalidate_s: int
     error_s: int
+
+    @classmethod
+    def of(cls, http: Http) -> "Freshness":
+        """Return how long the settings let a read be kept."""
+        times_ms = http.fresh_ms, http.revalidate_ms, http.stale_error_ms
+        return cls(*(time_ms // 1000 for time_ms in times_ms))
 
     def headers(self) -> Headers:
         """Return the header for everybody and the one for shared caches alone."""
@@ -95,13 +104,78 @@ def conditional(
 
 
 # What describes a body that is not sent; a 304 leaves it out (RFC 9110, 15.4.5).
-_OF_BODY: Final = frozenset({b"content-type", b"x-content-type-options"})
+_OF_BODY: Final = frozenset(
+    {b"content-type", b"content-encoding", b"x-content-type-options"}
+)
 
 
 def not_modified(answer: Answer, etag: str) -> Answer:
     """Return the 304 in place of an answer: all its headers that concern caches."""
     headers = [pair for pair in answer.headers if pair[0] not in _OF_BODY]
     return Answer(304, [*headers, _etag(etag)])
+
+
+# The codings that we write, best first, and the letter that each adds to
+# the suffix of an entity tag: bytes that differ have tags that differ.
+_CODINGS: Final = {"zstd": "z", "gzip": "g"}
+# What fits into one packet is not worth the work.
+_COMPRESS_MIN: Final = 1000
+# Bodies kept in their compressed form: those of the URLs that are asked for most.
+_COMPRESSED_MAX: Final = 128
+_VARY: Final = (b"vary", b"accept-encoding")
+
+
+def negotiated(
+    answer: Answer, etag: str, scope: Scope, *, also: Sequence[str] = ()
+) -> Answer:
+    """Return a conditional answer in the coding that the client likes.
+
+    Each coding has an entity tag of its own, and any of them makes a 304.
+    """
+    tags = header(scope, b"if-none-match")
+    if len(answer.body) < _COMPRESS_MIN:
+        return conditional(answer, etag, tags, also=also)
+    coding = choose_coding(header(scope, b"accept-encoding"))
+    forms = {one: _tag_of(etag, letter) for one, letter in _CODINGS.items()}
+    forms[""] = etag
+    headers, body = [*answer.headers, _VARY], answer.body
+    if coding:
+        headers.append((b"content-encoding", coding.encode()))
+        body = compress(body, coding)
+    coded = Answer(answer.status, headers, body)
+    return conditional(coded, forms[coding], tags, also=[*forms.values(), *also])
+
+
+def _tag_of(etag: str, letter: str) -> str:
+    return f"{etag}{'' if '~' in etag else '~'}{letter}"
+
+
+_WEIGHT: Final = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
+
+
+@lru_cache(maxsize=256)
+def choose_coding(accepted: bytes) -> str:
+    """Return the coding that ``Accept-Encoding`` likes best; empty for none."""
+    weights: dict[str, float] = {}
+    for part in accepted.decode("latin-1").lower().split(","):
+        coding, _, parameters = part.partition(";")
+        weight = _WEIGHT.fullmatch(parameters.strip())
+        weights[coding.strip()] = float(weight[1]) if weight else 1.0
+    anything = weights.get("*", 0.0)
+    liked = {one: weights.get(one, anything) for one in _CODINGS}
+    best = max(liked, key=lambda one: liked[one])
+    return best if liked[best] > 0 else ""
+
+
+@lru_cache(maxsize=_COMPRESSED_MAX)
+def compress(body: bytes, coding: str) -> bytes:
+    """Compress a body, once for everybody who is answered with it."""
+    if coding == "gzip":
+        return zlib.compress(body, wbits=zlib.MAX_WBITS | 16)
+    # A function that nobody asks for it would pay for this at each cold start.
+    import zstandard  # noqa: PLC0415 - see above
+
+    return zstandard.ZstdCompressor().compress(body)
 
 
 def _etag(tag: str) -> tuple[bytes, bytes]:

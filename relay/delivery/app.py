@@ -6,7 +6,7 @@ the status of every error; nobody else makes an error into an answer.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,15 +17,27 @@ from litestar.exceptions import (
     MethodNotAllowedException,
     NotFoundException,
 )
-from litestar.types import ControllerRouterHandler, HTTPScope, Receive
+from litestar.types import ASGIApp, ControllerRouterHandler, HTTPScope, Receive
 from msgspec import Struct
 
 from relay.clock import Clock
 from relay.config import Settings
-from relay.delivery import page, poll, rest, sse, ws
+from relay.delivery import (
+    compat_rest,
+    compat_scene,
+    compat_sse,
+    compat_ws,
+    page,
+    poll,
+    rest,
+    sse,
+    visit,
+    ws,
+)
 from relay.delivery.answer import READ, Answer, Seen, route
 from relay.delivery.contract import Fault, Told
 from relay.delivery.demand import Demand
+from relay.delivery.gate import Gate, TooMany
 from relay.delivery.newest import Newest
 from relay.delivery.query import Names
 from relay.delivery.status import Health, Status
@@ -58,6 +70,7 @@ RULES: Final[dict[type[Exception], Rule]] = {
     Unready: Rule(
         503, hint="Ask another instance, or this one again after Retry-After seconds."
     ),
+    TooMany: Rule(429, hint="Ask less often, or again after Retry-After seconds."),
     StoreDown: Rule(
         503,
         "store_down",
@@ -83,6 +96,8 @@ RULES: Final[dict[type[Exception], Rule]] = {
 # The codes of a RequestError that have a status of their own.
 STATUS_OF_CODE: Final = {
     "body_too_large": 413,
+    "forbidden": 403,
+    "price_unknown": 404,
     "media_type": 415,
     "upgrade_required": 426,
 }
@@ -97,18 +112,10 @@ def create_app(
 ) -> Litestar:
     """Return the application.
 
-    Without a hub it answers reads only, each from the store in one round trip: what a
-    function needs.
+    Without a hub it answers reads and polls only, each from the store: what a function
+    needs.
     """
-    parts = Parts(settings=settings, clock=clock, client=client, hub=hub)
-    return Litestar(
-        parts.routes(),
-        exception_handlers={Exception: parts.answer_error},
-        lifespan=[parts.lifespan],
-        # The description is ours, since most handlers are plain ASGI; see ``contract``.
-        openapi_config=None,
-        logging_config=None,
-    )
+    return Parts(settings=settings, clock=clock, client=client, hub=hub).app()
 
 
 class Parts:
@@ -124,7 +131,20 @@ class Parts:
         self.demand = Demand(self.reader, settings.http, settings.board, clock)
         self.seen: Seen = Seen()
         self.since_ms = clock.monotonic_ms()
+        self.older = compat_scene.Parts.of(settings, clock, hub, self)
         self._metrics: Metrics | None = None
+
+    def app(self) -> Litestar:
+        """Return the application that these parts make."""
+        return Litestar(
+            self.routes(),
+            exception_handlers={Exception: self.answer_error},
+            lifespan=[self.lifespan],
+            middleware=self._gates(),
+            # The description is ours, since most handlers are plain ASGI.
+            openapi_config=None,
+            logging_config=None,
+        )
 
     def routes(self) -> list[ControllerRouterHandler]:
         """Return every handler; each method and path has exactly one."""
@@ -146,20 +166,32 @@ class Parts:
             *rest.routes(prices, recent, seen),
             *(route(path, READ, read, seen=seen) for path, read in reads.items()),
             route("/v1/value", (*READ, "POST"), value.answer, seen=seen),
+            *compat_rest.routes(self.older, self.hub, seen),
             *page.routes(seen),
             *self._held(),
         ]
 
-    def _held(self) -> list[ControllerRouterHandler]:
-        """Return the ways out that hold a client; they need a hub."""
-        if self.hub is None:
+    def _gates(self) -> list[Callable[[ASGIApp], ASGIApp]]:
+        """Return what requests go through; a function's platform has a gate before."""
+        http = self.settings.http
+        if self.hub is None or not (http.address_open_max or http.address_requests_max):
             return []
+        gate = Gate(http, self.clock, self.hub.counts.refused)
+        return [gate.wrap]
+
+    def _held(self) -> list[ControllerRouterHandler]:
+        """Return the ways out that hold a client; all but polls need a hub."""
+        if self.hub is None:
+            looks = self.newest, self.names, self.demand, self.clock, self.settings
+            return [visit.route(visit.Visit(*looks), seen=self.seen)]
         parts = self.hub, self.names, self.settings.http
         demand, seen = self.demand, self.seen
         return [
             poll.route(*parts, demand=demand, seen=seen),
             sse.route(*parts, demand=demand, seen=seen),
             ws.route(*parts, demand=demand, seen=seen),
+            compat_sse.route(self.hub, self.older, seen),
+            *compat_ws.routes(self.hub, self.older, seen),
         ]
 
     async def answer_metrics(self, scope: HTTPScope, receive: Receive) -> Answer:
@@ -182,6 +214,7 @@ class Parts:
             running = [tasks.create_task(self.demand.run())]
             if self.hub is not None:
                 running.append(tasks.create_task(self.hub.run()))
+                running.append(tasks.create_task(self.older.meter.run()))
             try:
                 yield
             finally:
@@ -236,7 +269,7 @@ def fault_of(error: Exception) -> Fault:
     match error:
         case RequestError():
             return Fault(error.code, error.reason, error.hint)
-        case Unready():
+        case Unready() | TooMany():
             return Fault(error.code, error.reason, rule.hint)
     return Fault(rule.code, rule.sentence, rule.hint)
 
@@ -246,10 +279,12 @@ def headers_of(error: Exception) -> dict[str, str]:
     match error:
         case StoreDown():
             return {"retry-after": str(_RETRY_AFTER_S)}
-        case Unready():
+        case Unready() | TooMany():
             return {"retry-after": str(error.retry_after_s)}
         case RequestError(code="upgrade_required"):
             return {"upgrade": "websocket", "connection": "upgrade"}
         case MethodNotAllowedException():
-            return {"allow": (error.headers or {}).get("allow", "")}
+            allow = (error.headers or {}).get("allow", "").split(", ")
+            # The router counts the opening of a WebSocket among the methods.
+            return {"allow": ", ".join(one for one in allow if one.isupper())}
     return {}

@@ -4,12 +4,27 @@ What is sent over it stands in ``sse`` and ``ws``.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from litestar.types import Receive, Scope
 
 ABORT: Final = "relay.abort"
 """The ASGI extension by which the server offers to end a connection without waiting."""
+
+
+GONE: Final = "relay.gone"
+"""The ASGI extension that takes a function to call when the client has hung up."""
+
+
+def when_gone(scope: Scope, call: Callable[[], None]) -> None:
+    """Have something called when the client hangs up before its answer is complete.
+
+    A server that does not offer it leaves it to be noticed at the next write.
+    """
+    tell = (scope.get("extensions") or {}).get(GONE)
+    if callable(tell):
+        tell(call)
 
 
 def has_hung_up(receive: Receive) -> bool:

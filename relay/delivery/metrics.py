@@ -87,6 +87,7 @@ def _clients(hub: Hub) -> Iterator[Metric]:
     labelled = (
         ("deliveries", "Frames handed to clients.", "way", counts.deliveries),
         ("cut_off", "Clients cut off.", "reason", counts.cut_off),
+        ("refused", "Requests refused by a limit.", "reason", counts.refused),
         ("refreshes", "Times the board was read anew.", "reason", counts.refreshes),
     )
     for name, means, label, by_label in labelled:

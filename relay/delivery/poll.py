@@ -22,7 +22,7 @@ from litestar.types import Receive, Scope
 from msgspec import Struct
 from msgspec.structs import replace
 
-from relay.board import encode
+from relay.board import Board, encode
 from relay.config import Http
 from relay.delivery.answer import (
     NO_STORE,
@@ -36,6 +36,7 @@ from relay.delivery.answer import (
     route as answer_route,
 )
 from relay.delivery.demand import Demand
+from relay.delivery.line import when_gone
 from relay.delivery.query import Ask, Names, QueryInvalid, read_ask, trim
 from relay.group import NOWHERE, Frame, Group, Place, Wish
 from relay.hub import Hub, Unready
@@ -133,12 +134,14 @@ class Poll:
         group = hub.groups.find(wish, trim)
         frame = group.frame(question.place)
         if frame is None or not frame.news:
-            frame = await self._hold(group, question)
+            frame = await self._hold(scope, group, question)
         if frame is not None:
             return self._answer(frame.body, frame.text, question)
         return self._out_of_time(question)
 
-    async def _hold(self, group: Group, question: Question) -> Frame | None:
+    async def _hold(
+        self, scope: Scope, group: Group, question: Question
+    ) -> Frame | None:
         """Wait for the frame that brings news; None when the time is over."""
         hub, wait_ms = self._hub, question.wait_ms
         since = question.place.cursor
@@ -152,6 +155,7 @@ class Poll:
         with hub.open("poll") as mailbox:
             mailbox.join(group, question.place, looked=True)
             mailbox.due_ms = hub.clock.monotonic_ms() + wait_ms
+            when_gone(scope, mailbox.wake)
             # The mark at or after the end of the wait ends it; a late one does not.
             late_ms = hub.align_ms if question.aligned and hub.live else 0
             when = loop.time() + (wait_ms + late_ms) / 1000
@@ -168,21 +172,40 @@ class Poll:
         cursor = question.place.cursor
         if cursor is None or not hub.ready:
             raise Unready("behind", "This instance has not caught up with the store.")
-        live = hub.live
-        suffix = f"~{'' if live else 'd'}{base36(hub.number)}"
-        changes = board.changes(question.ask.selection, cursor)
-        nothing = replace(changes, cursor=cursor, rows={}, gone=[], reset=False)
-        body = encode(nothing, live=live, suffix=suffix)
-        return self._answer(body, f"{cursor}{suffix}", question)
+        body, tag = write_nothing(board, question, live=hub.live, number=hub.number)
+        return self._answer(body, tag, question)
 
     def _answer(self, body: bytes, tag: str, question: Question) -> Answer:
-        headers: Headers = [
-            _CACHE if question.aligned else NO_STORE,
-            (b"etag", f'"{tag}"'.encode()),
-        ]
-        if question.aligned:
-            headers.append((b"x-grid-ttl", b"%.3fs" % (self._hub.grid_ms / 1000)))
-        return json_answer(body, headers)
+        return poll_answer(body, tag, question, grid_ms=self._hub.grid_ms)
+
+
+def write_nothing(
+    board: Board, question: Question, *, live: bool, number: int
+) -> tuple[bytes, str]:
+    """Write that nothing has changed, with its tag: the client's own place.
+
+    ``number`` is the mark's.
+    """
+    cursor = question.place.cursor
+    assert cursor is not None
+    mark = base36(number)
+    if live and mark.startswith("d"):
+        mark = f"0{mark}"  # which is the same number, and does not read as not live
+    suffix = f"~{'' if live else 'd'}{mark}"
+    changes = board.changes(question.ask.selection, cursor)
+    nothing = replace(changes, cursor=cursor, rows={}, gone=[], reset=False)
+    return encode(nothing, live=live, suffix=suffix), f"{cursor}{suffix}"
+
+
+def poll_answer(body: bytes, tag: str, question: Question, *, grid_ms: int) -> Answer:
+    """Answer a poll; ``grid_ms`` is how long until the next mark."""
+    headers: Headers = [
+        _CACHE if question.aligned else NO_STORE,
+        (b"etag", f'"{tag}"'.encode()),
+    ]
+    if question.aligned:
+        headers.append((b"x-grid-ttl", b"%.3fs" % (grid_ms / 1000)))
+    return json_answer(body, headers)
 
 
 def route(

@@ -26,10 +26,10 @@ from relay.delivery.answer import (
     Answer,
     Freshness,
     Seen,
-    conditional,
     digest,
     header,
     json_answer,
+    negotiated,
     read_tags,
     route,
     route_with_symbol,
@@ -41,10 +41,6 @@ from relay.errors import CursorInvalid
 from relay.model import Cursor
 from relay.store.reader import Reader
 
-# A second old is as good as new for a REST reader; two more while somebody fetches, so
-# that a quiet URL never shows more than three; ten minutes when nobody can be reached:
-# old prices that say so by ``Age`` are better than none.
-FRESH: Final = Freshness(max_age_s=1, revalidate_s=2, error_s=600)
 # The rings get a point each ten seconds.
 FRESH_RECENT: Final = Freshness(max_age_s=5, revalidate_s=10, error_s=600)
 
@@ -79,6 +75,7 @@ class Prices:
     ) -> None:
         self._newest, self._demand = newest, demand
         self._names, self._http = names, http
+        self._fresh = Freshness.of(http)
         self._read_want = lru_cache(_WANTS_MAX)(self._read_afresh)
         self._written: dict[str, Written] = {}
 
@@ -93,8 +90,7 @@ class Prices:
         want = self._read_want(symbol, scope["query_string"])
         self._demand.note(want.ask.selection)
         board, live = await self._newest.board(want.ask.selection)
-        tags = header(scope, b"if-none-match")
-        return self._conditional(want, board, tags, live=live)
+        return self._conditional(want, board, scope, live=live)
 
     def _read_afresh(self, symbol: str, query: bytes) -> Want:
         """Read a query as it came; ``symbol`` is the path's, where it has one."""
@@ -112,16 +108,17 @@ class Prices:
         return Want(ask, place, spelled != place, cursor)
 
     def _conditional(
-        self, want: Want, board: Board, tags: bytes, *, live: bool
+        self, want: Want, board: Board, scope: HTTPScope, *, live: bool
     ) -> Answer:
         written = self._write(want, board, live=live)
-        answer = json_answer(written.body, FRESH.headers())
+        answer = json_answer(written.body, self._fresh.headers())
+        tags = header(scope, b"if-none-match")
         if want.elsewhere:
             answer.headers.append((b"content-location", want.place.encode()))
         ahead = _ahead(want.ask, board, tags) if tags else []
         if ahead or (want.since is not None and board.is_behind(want.since)):
             self._newest.catch_up()
-        return conditional(answer, written.etag, tags, also=ahead)
+        return negotiated(answer, written.etag, scope, also=ahead)
 
     def _write(self, want: Want, board: Board, *, live: bool) -> Written:
         """Return the body, from the last time when nothing in it has changed."""
@@ -207,7 +204,7 @@ class Recent:
         if symbol != instrument:
             place = f"/v1/prices/{quote(instrument, safe='$')}/recent"
             answer.headers.append((b"content-location", place.encode()))
-        return conditional(answer, digest(body), header(scope, b"if-none-match"))
+        return negotiated(answer, digest(body), scope)
 
 
 def read_symbol(parameters: dict[str, str]) -> str:

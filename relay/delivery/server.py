@@ -6,13 +6,20 @@ It takes no signals; whoever runs it calls ``stop``. What is served stands in ``
 import asyncio
 import contextlib
 import socket
+import struct
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import (
+    WebSocketsSansIOProtocol,
+)
 
 from relay.config import Http
+from relay.delivery.line import ABORT, GONE
 from relay.errors import ConfigError
 
 Addresses = list[tuple[str, int]]
@@ -25,6 +32,122 @@ _KEEP_ALIVE_S: Final = 75
 # Of the time a shutdown may take, the share for clients to leave on their own; what is
 # left is for cutting off the rest and for closing the application.
 _LEAVE_SHARE: Final = 0.75
+
+
+_BODY: Final = (
+    b'{"error":{"code":"busy","sentence":"This instance holds as many connections as '
+    b'it may.","hint":"Ask another instance, or this one again after Retry-After '
+    b'seconds."}}'
+)
+_FULL: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n"
+    b"cache-control: no-store\r\nretry-after: 5\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n%b" % (len(_BODY), _BODY)
+)
+
+
+# Do not linger: what lies in the kernel's buffers for the client goes as well.
+_AT_ONCE: Final = struct.pack("ii", 1, 0)
+
+
+def _cut(transport: asyncio.Transport) -> None:
+    """Reset a connection; what it was sent and did not take is lost."""
+    own = transport.get_extra_info("socket")
+    if own is not None and not transport.is_closing():
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+    transport.abort()
+
+
+class _Http(HttpToolsProtocol):
+    """A connection that can be cut, tells when it is lost, and must ask in time."""
+
+    connections_max: int
+    head_deadline_s: float
+
+    _gone: Callable[[], None] | None = None
+    _in_head = False
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection in, or refuse it when there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self.connections_max:
+            transport.write(_FULL)
+            transport.close()
+            return
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever still writes an answer."""
+        super().connection_lost(exc)
+        self._forget_deadline()
+        if self._gone is not None and not self.cycle.response_complete:
+            self._gone()
+        self._gone = None
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; a head that is not complete must soon be."""
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if self._in_head:
+            self._expect_head()
+
+    def on_message_begin(self) -> None:
+        """Offer what the application may ask of the connection."""
+        super().on_message_begin()
+        self._in_head = True
+        self._gone = None
+        offers: dict[Any, Any] = {ABORT: self._cut, GONE: self._tell}
+        self.scope["extensions"] = offers
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer."""
+        self._in_head = False
+        self._forget_deadline()
+        super().on_headers_complete()
+
+    def _cut(self) -> None:
+        _cut(self.transport)
+
+    def _tell(self, call: Callable[[], None]) -> None:
+        self._gone = call
+
+    def _expect_head(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(
+                self.head_deadline_s, self.transport.abort
+            )
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class _WebSocket(WebSocketsSansIOProtocol):
+    """A WebSocket that can be cut, and that the application ends in its own time."""
+
+    async def run_asgi(self) -> None:
+        """Offer to cut it, and run the application."""
+        offers: dict[Any, Any] = self.scope["extensions"]
+        offers[ABORT] = partial(_cut, self.transport)
+        await super().run_asgi()
+
+    def shutdown(self) -> None:
+        """Leave it to the application, which ends all of them spread over the time."""
+        if not self.handshake_complete or self.close_sent:
+            super().shutdown()
+
+
+def _protocol(http: Http) -> type[_Http]:
+    """Return the connections of a server with these settings."""
+
+    class Connection(_Http):
+        connections_max = http.connections_max
+        head_deadline_s = http.head_deadline_ms / 1000
+
+    return Connection
 
 
 class _Uvicorn(uvicorn.Server):
@@ -85,8 +208,8 @@ class Server:
         self._leave_ms = int(http.drain_ms * _LEAVE_SHARE)
         config = uvicorn.Config(
             app,
-            http="httptools",
-            ws="websockets-sansio",
+            http=_protocol(http),
+            ws=_WebSocket,
             lifespan="on",
             log_config=None,
             access_log=False,

@@ -5,8 +5,10 @@ What is sent and when is decided in ``group``; here it is written.
 A stream begins with a comment and ``retry:``, then what changed since the cursor (or
 everything), then every change, newest state only: while a write has not drained nothing
 is queued, and what comes after it is the newest. Each event's id is its cursor.
-``every=`` asks for a slower pace. A quiet stream gets a comment now and then; after its
-life it is told when to come back, and ends.
+``every=`` asks for a slower pace. When a source falls silent or comes back there is an
+event named ``status``, without an id: ``{"sources":{"kraken":false,…}}``. A quiet
+stream gets a comment now and then; after its life it is told when to come back, and
+ends.
 """
 
 import asyncio
@@ -22,7 +24,7 @@ from litestar.types import HTTPScope, Receive, Scope, Send
 from relay.config import Http
 from relay.delivery.answer import NO_STORE, NOSNIFF, READ, Headers, Seen, header
 from relay.delivery.demand import Demand
-from relay.delivery.line import hang_up, has_hung_up
+from relay.delivery.line import hang_up, has_hung_up, when_gone
 from relay.delivery.query import Names, QueryInvalid, read_ask, trim
 from relay.group import NOWHERE, Mailbox, Place, Wish
 from relay.hub import Hub
@@ -96,6 +98,7 @@ class Stream:
             return
         with self._hub.open("sse") as mailbox:
             self._join(mailbox, scope)
+            when_gone(scope, mailbox.wake)
             try:
                 async with asyncio.timeout(None) as mailbox.limit:
                     await _start(send)
@@ -132,13 +135,16 @@ class Stream:
             mailbox.writing = False
             if clock.monotonic_ms() >= mailbox.due_ms:
                 break
+            chunk = mailbox.take_notice()
+            if chunk:
+                continue
             frame = await mailbox.listen()
             if frame is not None:
                 chunk = frame.event
             elif has_hung_up(receive):
                 return
             else:
-                chunk = _COMMENT
+                chunk = mailbox.take_notice() or _COMMENT
                 self._renew(mailbox)
         await _write(send, self._farewell(), more=False)
 

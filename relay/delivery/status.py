@@ -3,6 +3,7 @@
 The numbers for Prometheus stand in ``metrics``.
 """
 
+from secrets import token_hex
 from typing import Final
 
 import msgspec
@@ -22,7 +23,18 @@ from relay.store.reader import Head, Reader
 _STALE: Final = b'"stale":true'
 _sections: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _NOTHING: Final = msgspec.Raw(b"{}")
-_SAID: Final = ("sources", "streams", "budgets", "instruments", "refused", "off")
+_EMPTY: Final = {"events": msgspec.Raw(b"[]")}
+_SAID: Final = (
+    "sources",
+    "streams",
+    "budgets",
+    "circuits",
+    "instruments",
+    "refused",
+    "unsupported",
+    "events",
+    "off",
+)
 
 
 class BoardCount(Struct, frozen=True):
@@ -41,8 +53,14 @@ class BoardCount(Struct, frozen=True):
 
 
 class InstanceState(Struct, frozen=True, kw_only=True):
-    """How this instance is. Without a hub it holds nothing, and has no clients."""
+    """How this instance is. Without a hub it holds nothing, and has no clients.
 
+    ``id`` is drawn when it begins; ``now_ms`` is the store's clock, so that a reader
+    learns how far its own is off.
+    """
+
+    id: str
+    now_ms: int
     version: str
     uptime_ms: int
     live: bool
@@ -79,8 +97,9 @@ class Page(Struct, frozen=True, kw_only=True):
     """The body. ``leader`` is null while the store cannot be reached.
 
     What the leader says besides is passed on as it stands, empty before the first:
-    ``sources`` by name, ``streams`` and ``budgets`` of each, ``instruments`` counted,
-    who ``refused`` us, and what is ``off``.
+    ``sources`` by name, ``streams``, ``budgets`` and ``circuits`` of each,
+    ``instruments`` counted, who ``refused`` us, which names are ``unsupported``, the
+    last ``events``, and what is ``off``.
     """
 
     instance: InstanceState
@@ -90,8 +109,11 @@ class Page(Struct, frozen=True, kw_only=True):
     sources: msgspec.Raw
     streams: msgspec.Raw
     budgets: msgspec.Raw
+    circuits: msgspec.Raw
     instruments: msgspec.Raw
     refused: msgspec.Raw
+    unsupported: msgspec.Raw
+    events: msgspec.Raw
     off: msgspec.Raw
 
 
@@ -104,6 +126,7 @@ class Status:
         self._reader, self._hub = reader, hub
         self._name, self._clock = board_name, clock
         self._since_ms = clock.monotonic_ms()
+        self._id = token_hex(3)
 
     async def answer(self, scope: HTTPScope, _receive: Receive) -> Answer:
         """Answer with what is known, whether the store can be reached or not.
@@ -119,7 +142,7 @@ class Status:
             board=_board_state(self._name, board),
             store="reachable" if head is not None else "unreachable",
             leader=_leader(head) if head is not None else None,
-            **{name: said.get(name, _NOTHING) for name in _SAID},
+            **{name: said.get(name, _EMPTY.get(name, _NOTHING)) for name in _SAID},
         )
         return json_answer(msgspec.json.encode(page), [NO_STORE])
 
@@ -139,6 +162,8 @@ class Status:
     def _instance(self, head: Head | None, board: Board) -> InstanceState:
         hub = self._hub
         return InstanceState(
+            id=self._id,
+            now_ms=self._clock.wall_ms(),
             version=__version__,
             uptime_ms=self._clock.monotonic_ms() - self._since_ms,
             live=hub.live if hub is not None else head is not None and head.alive,
@@ -153,9 +178,13 @@ class Status:
 
     def _said(self, head: Head | None) -> dict[str, msgspec.Raw]:
         """Return what the leader said last, section by section."""
-        if head is not None:
-            return _sections(head.health)
-        return _sections(self._hub.health) if self._hub is not None else {}
+        said = head.health if head is not None else _NOTHING
+        if head is None and self._hub is not None:
+            said = self._hub.health
+        try:
+            return _sections(said)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return {}  # another version's, or nobody's
 
 
 def _board_state(name: str, board: Board) -> BoardState:

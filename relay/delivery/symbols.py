@@ -14,10 +14,9 @@ from relay.config import Board
 from relay.delivery.answer import (
     Answer,
     Freshness,
-    conditional,
     digest,
-    header,
     json_answer,
+    negotiated,
 )
 from relay.delivery.query import Names, read_query
 from relay.errors import StoreDown
@@ -72,7 +71,7 @@ class SymbolTable:
         read_query(scope["query_string"], ())
         held = await self.read()
         answer = json_answer(held.body, FRESH.headers())
-        return conditional(answer, held.etag, header(scope, b"if-none-match"))
+        return negotiated(answer, held.etag, scope)
 
     async def read(self) -> Held:
         """Return the body, read lately or now.

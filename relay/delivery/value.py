@@ -128,7 +128,7 @@ def read_portfolio(body: bytes) -> list[tuple[str, str]]:
     try:
         holdings = _portfolio.decode(body).holdings
         return [(name, _amount_text(bytes(raw))) for name, raw in holdings.items()]
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _invalid("The body is not JSON of holdings.") from error
 
 

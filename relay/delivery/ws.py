@@ -22,6 +22,7 @@ or has too much to do closes with 1012 or 1013; each says why.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -120,7 +121,7 @@ def read_message(text: str | bytes) -> Said:
         return Ping()
     try:
         return _decoder.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MessageInvalid(str(error)) from error
 
 
@@ -284,12 +285,18 @@ class Session:
             most = http.messages_per_minute
             raise Closed(_POLICY, f"{most} messages a minute are allowed")
         try:
-            self._obey(read_message(text))
+            self.answer(text)
         except RequestError as error:
             self._owed.append(error_message(error))
         self._box.answer(None)
 
-    def _obey(self, said: Said) -> None:
+    def answer(self, text: str | bytes) -> None:
+        """Do what one message says.
+
+        Raises:
+            RequestError: it cannot be understood, or not be done.
+        """
+        said = read_message(text)
         match said:
             case Ping():
                 self._owed.append(_PONG)
@@ -356,8 +363,7 @@ class Session:
         while True:
             if self._owed:
                 return self._owed.pop(0)
-            if box.due_ms <= clock.monotonic_ms():
-                raise Closed(_RESTART, "this instance ends, come back to another one")
+            self._heed_end()
             if self._wish is not self._told:
                 frame = self._move()
                 if frame is not None:
@@ -368,6 +374,10 @@ class Session:
             if box.is_idle(clock.monotonic_ms(), self._parts.http.heartbeat_ms):
                 self._parts.demand.note(self._wish.selection)
                 return _HEARTBEAT
+
+    def _heed_end(self) -> None:
+        if self._box.due_ms <= self._parts.hub.clock.monotonic_ms():
+            raise Closed(_RESTART, "this instance ends, come back to another one")
 
     def _move(self) -> Frame | None:
         """Bring the client to the selection that it wants, if the board can tell."""
@@ -393,19 +403,25 @@ class Session:
         return frame
 
 
+Begin = Callable[[Mailbox], Session]
+"""Begins a session for a client; may raise ``Closed``."""
+
+
 class Socket:
     """Serves WebSockets from the hub."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
 
-    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(
+        self, scope: Scope, receive: Receive, send: Send, begin: Begin
+    ) -> None:
         """Serve one client until it leaves, or there is a reason to close."""
         await receive()  # the handshake
         await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
         try:
             with self._open() as mailbox:
-                await Session(self._parts, mailbox).run(receive, send)
+                await begin(mailbox).run(receive, send)
         except* Stalled:
             await hang_up(scope)
         except* Closed as group:
@@ -415,7 +431,7 @@ class Socket:
 
     def _open(self) -> Mailbox:
         try:
-            return self._parts.hub.open("ws")
+            return self._hub.open("ws")
         except Unready as unready:
             raise Closed(_TRY_LATER, unready.reason) from unready
 
@@ -440,12 +456,15 @@ def route(
     hub: Hub, names: Names, http: Http, *, demand: Demand, seen: Seen
 ) -> ASGIRouteHandler:
     """Return the handler of ``/v1/ws``."""
-    socket = Socket(Parts(hub, names, http, demand))
+    parts, socket = Parts(hub, names, http, demand), Socket(hub)
+
+    def begin(mailbox: Mailbox) -> Session:
+        return Session(parts, mailbox)
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.WEBSOCKET:
             seen[(PATH, 101)] += 1
-            await socket.serve(scope, receive, send)
+            await socket.serve(scope, receive, send, begin)
             return
         if scope["method"] != HttpMethod.GET:
             raise MethodNotAllowedException(headers={"allow": "GET"})

@@ -213,6 +213,14 @@ KNOWN_NOTES = {
 }
 
 
+async def travelled(asker: httpx.AsyncClient, sent: httpx.Request) -> httpx.Response:
+    """Return an answer whose content is what was sent, however it is coded."""
+    answer = await asker.send(sent, stream=True)
+    raw = b"".join([chunk async for chunk in answer.aiter_raw()])
+    answer._content = raw  # noqa: SLF001 - it would be decoded
+    return answer
+
+
 def lint(answer: httpx.Response) -> set[str]:
     """Return the linter's complaints about an answer's head and body."""
     request = HttpRequestLinter()
@@ -260,7 +268,7 @@ def lint(answer: httpx.Response) -> set[str]:
         ("HEAD", "/", 200),
         ("GET", "/docs", 200),
         ("GET", "/docs/openapi.json", 200),
-        ("GET", "/dashboard/prices.js", 200),
+        ("GET", "/dashboard/relay.js", 200),
         ("GET", "/v1/prices?x=1", 400),
         ("GET", "/nope", 404),
         ("POST", "/v1/prices", 405),
@@ -273,7 +281,7 @@ async def test_every_kind_of_answer_is_good_http(
     """Linted by somebody else; also the 304 of whatever has an ETag."""
     method, place, status = asked
     async with serving(client, keys, settings) as asker:
-        answer = await asker.request(method, place)
+        answer = await travelled(asker, asker.build_request(method, place))
         assert (answer.status_code, lint(answer)) == (status, set())
         if "etag" in answer.headers:
             condition = {"if-none-match": answer.headers["etag"]}

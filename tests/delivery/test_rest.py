@@ -455,3 +455,40 @@ async def test_a_hub_that_cannot_catch_up_serves_what_it_holds(
             answer = await asker.get("/v1/prices")
     assert answer.json()["live"] is False
     assert list(answer.json()["prices"]) == list(PRICES)
+
+
+async def test_a_large_read_is_compressed_and_its_tag_is_a_cursor_all_the_same(
+    client: Client, keys: Keys, settings: Settings, leader: Leader
+) -> None:
+    """The tag goes into a poll, a stream or a read, whatever the coding was."""
+    wide = {f"A{number}-USD": "1" for number in range(60)}
+    offset = await leader.publish(wide)
+    async with serving(client, keys, settings) as asker:
+        answers = {
+            coding: await asker.get("/v1/prices", headers={"accept-encoding": coding})
+            for coding in ("identity", "gzip", "zstd")
+        }
+        tags = {coding: tag(answer) for coding, answer in answers.items()}
+        assert len(set(tags.values())) == 3
+        assert len({answer.content for answer in answers.values()}) == 1
+        for coding, held in tags.items():
+            sent = {"if-none-match": f'"{held}"', "accept-encoding": coding}
+            again = await asker.get("/v1/prices", headers=sent)
+            assert (again.status_code, tag(again)) == (304, held)
+            since = (await asker.get(f"/v1/prices?cursor={held}")).json()
+            assert (since["prices"], since["as_of_ms"]) == ({}, offset)
+
+
+async def test_how_long_caches_keep_a_read_is_a_setting(
+    client: Client, keys: Keys, settings: Settings, leader: Leader
+) -> None:
+    """Written in milliseconds like every other, and told in seconds."""
+    http = replace(
+        settings.http, fresh_ms=2000, revalidate_ms=5000, stale_error_ms=60_000
+    )
+    async with serving(client, keys, replace(settings, http=http)) as asker:
+        answer = await asker.get("/v1/prices")
+    assert leader.offset
+    rules = "max-age=2, stale-while-revalidate=5, stale-if-error=60"
+    assert answer.headers["cache-control"] == f"public, {rules}"
+    assert answer.headers["cdn-cache-control"] == rules

@@ -1,6 +1,8 @@
 """The server on real sockets: it starts, it says where, it ends in time."""
 
 import asyncio
+import contextlib
+import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,8 +20,20 @@ from relay.delivery.server import Addresses, Server, listen_at, serve
 from relay.errors import ConfigError
 from relay.store.client import Client
 from relay.store.keys import Keys
+from tests.delivery.live import Live, live
 from tests.delivery.serving import Leader, make_app, make_hub
-from tests.harness import eventually
+from tests.harness import eventually, until
+
+# The first byte of what the kernel says of a connection (tcp_states.h of Linux).
+ESTABLISHED = 1
+STREAM = b"GET /v1/stream HTTP/1.1\r\nHost: x\r\n\r\n"
+HANDSHAKE = (
+    b"GET /v1/ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+# A client's frame is masked; with zeros it reads as it was.
+_SUBSCRIBE = b'{"type":"subscribe"}'
+EVERYTHING = bytes((0x81, 0x80 | len(_SUBSCRIBE), 0, 0, 0, 0)) + _SUBSCRIBE
 
 
 @pytest.fixture
@@ -177,3 +191,136 @@ async def test_an_application_that_does_not_start_is_an_error(http: Http) -> Non
 
     with pytest.raises(RuntimeError, match="did not start"):
         await serve(broken, http)
+
+
+def socket_to(url: str, *, buffer: int | None = None) -> socket.socket:
+    """Return a plain connection, that may hold little of what it is sent."""
+    host, port = url.removeprefix("http://").split(":")
+    plain = socket.socket()
+    if buffer is not None:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    plain.connect((host, int(port)))
+    plain.settimeout(0)
+    return plain
+
+
+def state_of(plain: socket.socket) -> int:
+    """Return the state of a connection, as the kernel numbers it."""
+    return plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+
+
+async def read_all(plain: socket.socket) -> bytes:
+    """Read until the other side closes; empty when it cut the connection."""
+    loop, came = asyncio.get_running_loop(), b""
+    with plain, anyio.fail_after(10), contextlib.suppress(ConnectionResetError):
+        while chunk := await loop.sock_recv(plain, 65536):
+            came += chunk
+    return came
+
+
+async def test_more_connections_than_it_may_hold_are_refused_with_a_reason(
+    client: Client, keys: Keys, settings: Settings, http: Http
+) -> None:
+    """Those that ask for nothing count as well; who leaves makes room."""
+    few = replace(http, connections_max=3)
+    async with running(client, keys, settings, few) as (_, url):
+        idle = [socket_to(url) for _ in range(3)]
+        # They are taken in one after the other, so that these were before.
+        refused = await read_all(socket_to(url))
+        for one in idle:
+            one.close()
+
+        async def answers() -> bool:
+            async with httpx.AsyncClient(base_url=url) as asker:
+                return (await asker.get("/healthz")).status_code == 200
+
+        await until(answers)
+    head, _, body = refused.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503")
+    assert b"retry-after: 5" in head
+    assert json.loads(body)["error"]["code"] == "busy"
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /v1/prices HTTP/1.1\r\nHost: x\r\n"])
+async def test_a_client_that_does_not_ask_in_time_is_cut_off(
+    client: Client, keys: Keys, settings: Settings, http: Http, said: bytes
+) -> None:
+    """Half a request holds a connection as well as a whole one would."""
+    hasty = replace(http, head_deadline_ms=200)
+    async with running(client, keys, settings, hasty) as (_, url):
+        silent = socket_to(url)
+        if said:
+            silent.send(said)
+        assert await read_all(silent) == b""
+        async with httpx.AsyncClient(base_url=url) as asker:
+            assert (await asker.get("/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize("way", ["sse", "ws"])
+async def test_a_client_that_takes_nothing_is_cut_off_and_its_socket_closed(
+    client: Client, keys: Keys, settings: Settings, way: str
+) -> None:
+    """What lies in our buffers for it is thrown away with it."""
+    limits = replace(settings.http, write_deadline_ms=300)
+    async with live(client, keys, replace(settings, http=limits)) as relay:
+        long = "1" + 300 * "0"
+        wide = {f"A{number}-USD": long for number in range(400)}
+        with socket_to(relay.url, buffer=4096) as plain:
+            plain.send(STREAM if way == "sse" else HANDSHAKE)
+            await eventually(lambda: relay.hub.counts.clients[way] == 1)
+            if way == "ws":
+                plain.send(EVERYTHING)
+            async with asyncio.TaskGroup() as tasks:
+                cut_off = relay.hub.counts.cut_off
+                publishing = tasks.create_task(_publish(relay, wide))
+                await eventually(lambda: cut_off["write_deadline"] == 1)
+                publishing.cancel()
+            await eventually(lambda: relay.hub.counts.clients[way] == 0)
+            # Long before it could have taken what lay there: nobody waits for that.
+            await eventually(lambda: state_of(plain) != ESTABLISHED, within_s=2)
+
+
+async def _publish(relay: Live, rows: dict[str, str]) -> None:
+    while True:
+        await relay.leader.publish(rows)
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    "place", ["/v1/poll?wait=25s&cursor={}", "/v1/stream?cursor={}"]
+)
+async def test_a_client_that_hangs_up_is_forgotten_at_once(
+    client: Client, keys: Keys, settings: Settings, place: str
+) -> None:
+    """And not only when there is something to write to it."""
+    async with live(client, keys, settings) as relay:
+        cursor = (await relay.poll("")).json()["cursor"]
+        clients = relay.hub.counts.clients
+        with socket_to(relay.url) as plain:
+            request = f"GET {place.format(cursor)} HTTP/1.1\r\nHost: x\r\n\r\n"
+            plain.send(request.encode())
+            await eventually(lambda: clients.total() == 1)
+        await eventually(lambda: clients.total() == 0, within_s=2)
+
+
+async def test_few_clients_are_not_waited_for_longer_than_they_need(
+    client: Client, keys: Keys, settings: Settings
+) -> None:
+    """The time for draining is for a crowd; somebody's own machine ends at once."""
+    http = replace(settings.http, port=0)
+    async with running(client, keys, settings, http) as (server, url):
+        asker = httpx.AsyncClient(base_url=url, timeout=10)
+        async with (
+            asker,
+            asker.stream("GET", "/v1/stream") as one,
+            asker.stream("GET", "/v1/stream") as other,
+        ):
+            lines = one.aiter_lines(), other.aiter_lines()
+            for stream in lines:
+                await anext(stream)
+            with anyio.fail_after(http.drain_ms / 1000 / 4):
+                server.stop()
+                for stream in lines:
+                    async for _ in stream:
+                        pass
+                await eventually(lambda: server.ended)

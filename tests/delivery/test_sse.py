@@ -239,3 +239,47 @@ async def test_every_client_of_one_selection_gets_the_same_bytes(relay: Live) ->
         await relay.leader.publish({"BTC-USD": "61001"})
     assert len({one.result() for one in reading}) == 1
     assert relay.hub.counts.encoded == encoded + 1
+
+
+def health(**alive: bool) -> bytes:
+    """Return what a leader says of its sources, and more that streams do not carry."""
+    sources = {name: {"alive": one, "age_ms": 1} for name, one in alive.items()}
+    return json.dumps({"leader": {}, "sources": sources}).encode()
+
+
+async def test_a_source_that_turns_is_told_once_by_name(
+    client: Client, keys: Keys, settings: Settings
+) -> None:
+    """By an event that ``onmessage`` does not hear, and that moves no cursor."""
+    settings = replace(settings, ingest=replace(settings.ingest, align_ms=100))
+    async with live(client, keys, settings) as relay:
+        await relay.leader.mark(health=health(kraken=True, coinbase=True))
+        await eventually(lambda: b"kraken" in bytes(relay.hub.health))
+        async with relay.stream(PAIR) as stream:
+            await stream.next()
+            for alive in (False, True):
+                await relay.leader.mark(health=health(kraken=alive, coinbase=True))
+                told = {"sources": {"kraken": alive, "coinbase": True}}
+                block = await stream.block()
+                assert block is not None
+                assert block[0] == "event: status"
+                assert json.loads(block[1].removeprefix("data: ")) == told
+                assert len(block) == 2
+            await relay.leader.mark(health=health(kraken=True, coinbase=True))
+            await relay.leader.publish({"BTC-USD": "61001"})
+            block = await stream.block()
+            assert block is not None
+            assert block[0].startswith("id: ")
+
+
+async def test_a_leader_that_says_something_else_breaks_nothing(
+    client: Client, keys: Keys, settings: Settings
+) -> None:
+    """A newer one, during a deployment."""
+    settings = replace(settings, ingest=replace(settings.ingest, align_ms=100))
+    async with live(client, keys, settings) as relay, relay.stream(PAIR) as stream:
+        await stream.next()
+        await relay.leader.mark(health=b'{"sources":["new"]}')
+        await eventually(lambda: b"new" in bytes(relay.hub.health))
+        await relay.leader.publish({"BTC-USD": "61001"})
+        assert list((await stream.next())["prices"]) == ["BTC-USD"]

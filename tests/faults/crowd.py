@@ -1,0 +1,122 @@
+"""Thousands of clients of one instance: raw sockets, since a library's would be heavy.
+
+What must hold of them stands in ``test_load``.
+"""
+
+import asyncio
+import resource
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Final
+
+_REQUEST: Final = (
+    b"GET /v1/stream?symbols=BTC-USD,ETH-USD HTTP/1.1\r\nhost: relay\r\n%b\r\n"
+)
+_OPENING_AT_ONCE: Final = 200
+
+
+def room() -> int:
+    """Return how many sockets this process may open, after asking for all it can."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard - 200
+
+
+class Reader(asyncio.Protocol):
+    """A client that reads its stream, and keeps its last event's cursor and time.
+
+    ``slow`` ones do not read at all after the first bytes.
+    """
+
+    def __init__(self, crowd: "Crowd", last: str, *, slow: bool) -> None:
+        self._crowd, self._slow = crowd, slow
+        self.last = last
+        self.events = 0
+        self.status = b""
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self._crowd.open.add(self)
+        resume = f"last-event-id: {self.last}\r\n" if self.last else ""
+        transport.write(_REQUEST % resume.encode())
+
+    def data_received(self, data: bytes) -> None:
+        """Take what comes; look into the head, and at the newest event's id."""
+        if not self.status:
+            self.status = data[:12]
+        if self._slow:
+            assert self.transport is not None
+            self.transport.pause_reading()
+        before, found, rest = data.rpartition(b"id: ")
+        if found and b"\n" in rest:
+            self.last = rest.partition(b"\n")[0].decode()
+            self.events += 1
+        del before
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that it is gone."""
+        del exc
+        self._crowd.open.discard(self)
+
+
+class Crowd:
+    """Many clients of one address."""
+
+    def __init__(self, host: str, port: int, random: Random) -> None:
+        self._at = host, port
+        self._random = random
+        self.open: set[Reader] = set()
+        self.readers: list[Reader] = []
+
+    async def join(self, count: int, *, slow: bool = False) -> None:
+        """Let so many more come, some hundreds at a time."""
+        gate = asyncio.Semaphore(_OPENING_AT_ONCE)
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(count):
+                tasks.create_task(self._come(gate, "", slow=slow))
+
+    async def come_back(self) -> None:
+        """Let everybody come back at once, with its cursor."""
+        gone, self.readers = self.readers, []
+        gate = asyncio.Semaphore(len(gone))
+        async with asyncio.TaskGroup() as tasks:
+            for reader in gone:
+                tasks.create_task(self._come(gate, reader.last, slow=False))
+
+    async def _come(self, gate: asyncio.Semaphore, last: str, *, slow: bool) -> None:
+        loop = asyncio.get_running_loop()
+        async with gate:
+            while True:
+                try:
+                    _, reader = await loop.create_connection(
+                        lambda: Reader(self, last, slow=slow), *self._at
+                    )
+                except OSError:  # the backlog is full: a client waits, and tries again
+                    await asyncio.sleep(self._random.uniform(0.05, 0.3))
+                else:
+                    self.readers.append(reader)
+                    return
+
+    def leave(self) -> None:
+        """Let everybody hang up without a word."""
+        for reader in list(self.open):
+            if reader.transport is not None:
+                reader.transport.abort()
+
+
+@asynccontextmanager
+async def crowd(host: str, port: int, seed: int) -> AsyncIterator[Crowd]:
+    """Hold a crowd; nobody is left of it."""
+    many = Crowd(host, port, Random(seed))
+    try:
+        yield many
+    finally:
+        many.leave()
+        async with asyncio.timeout(30):
+            while many.open:  # noqa: ASYNC110 - the sockets tell nobody
+                await asyncio.sleep(0.02)

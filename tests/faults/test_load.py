@@ -1,0 +1,151 @@
+"""Crowds: thousands who read, who do not read, who all come back at once.
+
+The default sizes suit two cores; ``soak`` has the large ones.
+"""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from relay.model import Cursor
+from tests.faults.crowd import Crowd, crowd, room
+from tests.faults.fleet import Fleet, Part, open_fleet
+from tests.faults.report import ROWS, Row
+from tests.harness import eventually, until
+
+LARGE = pytest.param(10_000, marks=pytest.mark.soak)
+PER_CLIENT_MAX = 128 << 10
+"""Bytes of the server's memory for one client, buffers and all."""
+# What uvicorn and asyncio hold of a client that reads nothing, before its deadline.
+PER_SLOW_MAX = 1 << 20
+
+
+@pytest.fixture(scope="module")
+async def quiet(
+    tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> AsyncIterator[Fleet]:
+    """Run a fleet whose observers go on watching beside the crowd."""
+    async with open_fleet(tmp_path_factory.mktemp("load"), seed) as fleet:
+        yield fleet
+
+
+def _address(part: Part) -> tuple[str, int]:
+    assert part.front is not None
+    return part.front.target
+
+
+async def _all_hold_the_newest(many: Crowd, fleet: Fleet, within_s: float) -> float:
+    """Wait until everybody has an event newer than now; returns seconds."""
+    goal = fleet.simulator.now()
+    await eventually(
+        lambda: all(
+            reader.last and Cursor.parse(reader.last).offset >= goal
+            for reader in many.readers
+        ),
+        within_s=within_s,
+    )
+    return (fleet.simulator.now() - goal) / 1000
+
+
+def _note(name: str, fleet: Fleet, promised_s: float, recovery_s: float) -> None:
+    ROWS.append(
+        Row(
+            fault=name,
+            promised_s=promised_s,
+            recovery_s=recovery_s,
+            worst_age_ms=max(one.worst_ms for one in fleet.observers),
+            lost=sum(len(one.lacks({})) for one in fleet.observers),
+            errors=sum(one.errors.total() for one in fleet.observers),
+            seed=fleet.seed,
+        )
+    )
+
+
+def _begin(fleet: Fleet) -> None:
+    for observer in fleet.observers:
+        observer.worst_ms = 0
+        observer.errors.clear()
+        observer.wrong.clear()
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("count", [3_000, LARGE])
+async def test_a_crowd_is_told_of_every_burst_and_comes_back_at_once(
+    quiet: Fleet, count: int, seed: int
+) -> None:
+    """One encoded frame for all; memory by the client; everybody resumes."""
+    if room() < count * 2:
+        pytest.skip(f"this machine gives no {count * 2} sockets to one process")
+    _begin(quiet)
+    server = quiet.servers[0]
+    before, files = server.footprint()
+    async with crowd(*_address(server), seed) as many:
+        await many.join(count)
+        told_s = await _all_hold_the_newest(many, quiet, within_s=60)
+        _note(f"{count} streams, a burst", quiet, 60, told_s)
+        assert {reader.status for reader in many.readers} == {b"HTTP/1.1 200"}
+        grown = server.footprint()[0] - before
+        assert grown < count * PER_CLIENT_MAX, f"{grown // count} bytes a client"
+        many.leave()
+        await eventually(lambda: not many.open, within_s=30)
+        began_ms = quiet.simulator.now()
+        await many.come_back()
+        await _all_hold_the_newest(many, quiet, within_s=60)
+        back_s = (quiet.simulator.now() - began_ms) / 1000
+        _note(f"{count} streams, all reconnect", quiet, 60, back_s)
+    await eventually(lambda: server.footprint()[1] <= files + 24, within_s=60)
+    assert not [line for one in quiet.observers for line in one.wrong]
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(180)
+async def test_a_thousand_who_never_read_cost_only_themselves(
+    quiet: Fleet, seed: int
+) -> None:
+    """They are cut off by the write deadline; nobody else waits for them."""
+    _begin(quiet)
+    server = quiet.servers[0]
+    before, files = server.footprint()
+    async with crowd(*_address(server), seed) as many:
+        await many.join(1_000, slow=True)
+        await eventually(lambda: len(many.open) == 1_000, within_s=30)
+        pins = quiet.pin()
+        try:
+            began_ms = quiet.simulator.now()
+            await eventually(
+                lambda: all(one.holds(pins) for one in quiet.observers), within_s=15
+            )
+            told_s = (quiet.simulator.now() - began_ms) / 1000
+        finally:
+            quiet.unpin()
+        grown = server.footprint()[0] - before
+        assert grown < 1_000 * PER_SLOW_MAX
+        _note("1,000 streams that never read", quiet, 15, told_s)
+    await eventually(lambda: server.footprint()[1] <= files + 24, within_s=60)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(120)
+async def test_polls_that_are_cancelled_leave_nothing_behind(quiet: Fleet) -> None:
+    """Clients go away in the middle of a hold, at random."""
+    server = quiet.servers[0]
+    host, port = _address(server)
+    files = server.footprint()[1]
+    url = f"http://{host}:{port}"
+    async with httpx.AsyncClient(base_url=url) as client:
+        cursor = (await client.get("/v1/prices?symbols=HBAR-USD")).json()["cursor"]
+        held = f"/v1/poll?symbols=HBAR-USD&cursor={cursor}"
+        for _ in range(150):
+            patience_s = quiet.random.uniform(0.005, 0.05)
+            with pytest.raises(httpx.TimeoutException):
+                await client.get(held, timeout=patience_s)
+
+        async def nobody_waits() -> bool:
+            status = (await client.get("/v1/status")).json()
+            polls: int = status["instance"]["clients"].get("poll", 0)
+            return polls <= len(quiet.observers)
+
+        await until(nobody_waits, within_s=15)
+    await eventually(lambda: server.footprint()[1] <= files + 24, within_s=30)

@@ -58,6 +58,7 @@ class Store(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log_entries_max: Positive
     timeout_ms: Positive
     clock_ms: Positive
+    egress: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 
 
 class Ingest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,6 +83,7 @@ class Ingest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reconnect_min_ms: Positive
     reconnect_max_ms: Positive
     reconnect_steady_ms: Positive
+    refused_ms: Positive
     marker_ms: Positive
     recent_step_ms: Positive
     recent_points: Positive
@@ -102,6 +104,7 @@ class Http(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     wait_ms: Count
     wait_max_ms: Positive
     paces_ms: tuple[Positive, ...]
+    older_pace_ms: Count
     heartbeat_ms: Positive
     stream_life_ms: Positive
     stream_life_jitter_ms: Count
@@ -113,7 +116,24 @@ class Http(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     demand_renew_ms: Positive
     quiet_ms: Positive
     drain_ms: Count
+    fresh_ms: Count
+    revalidate_ms: Count
+    stale_error_ms: Count
+    trusted_proxies: Count
+    address_open_max: Count
+    address_requests_max: Count
+    address_window_ms: Positive
+    connections_max: Positive
+    head_deadline_ms: Positive
     admin_key: str
+
+
+class Warm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is fetched through the edge so that it is warm."""
+
+    url: str
+    paths: tuple[Annotated[str, Meta(pattern=r"^/")], ...]
+    timeout_ms: Positive
 
 
 class Limit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,12 +141,14 @@ class Limit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     ``fixed`` windows begin at multiples of ``window_ms`` of the wall clock, ``rolling``
     ones end now. The budget never lets more than ``weight_max`` fall into a window.
+    ``scope`` is what the exchange counts by: our egress address, or the API key.
     """
 
     name: str
     weight_max: Positive
     window_ms: Positive
     kind: Literal["fixed", "rolling"]
+    scope: Literal["address", "key"]
 
 
 class Exchange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -157,10 +179,12 @@ class Exchange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything; each room receives its own section."""
 
+    platform: str
     board: Board
     store: Store
     ingest: Ingest
     http: Http
+    warm: Warm
     exchanges: dict[str, Exchange]
 
 
@@ -177,8 +201,9 @@ def load(
     *,
     sim_url: str = "",
 ) -> Loaded:
-    """Read the settings: defaults, exchanges, ``file``, then the environment.
+    """Read the settings: defaults, exchanges, platform, ``file``, the environment.
 
+    Without a ``file`` it is the one that RELAY_CONFIG names, where nobody can give one.
     ``sim_url`` reads every exchange from a simulator, as ``RELAY_SIM_URL`` does.
 
     Raises:
@@ -188,14 +213,29 @@ def load(
     origins: dict[str, str] = {}
     for path in (FOLDER / "default.toml", *sorted((FOLDER / "exchanges").glob("*"))):
         _merge(tree, _read(path), _short(path), origins)
-    if file is not None:
-        _merge(tree, _read(file), str(file), origins)
     environ = os.environ if environ is None else environ
+    if file is None and environ.get("RELAY_CONFIG"):
+        file = Path(environ["RELAY_CONFIG"])
+    given = {} if file is None else _read(file)
+    _apply_platform(tree, given, environ, origins)
+    _merge(tree, given, str(file), origins)
     _simulate(tree, sim_url or environ.get("RELAY_SIM_URL", ""), origins)
     _apply_environment(tree, environ, origins)
+    _check_names(tree, origins)
     settings = _convert(tree, origins)
     _check(settings, origins)
     return Loaded(settings, origins)
+
+
+def require_store(settings: Settings) -> None:
+    """Make sure that there is an address of a store.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not settings.store.url:
+        expected = "the address of a Valkey, such as valkey://127.0.0.1:6379"
+        raise ConfigError("the environment", "RELAY_VALKEY_URL", "", expected)
 
 
 def _short(path: Path) -> str:
@@ -208,7 +248,8 @@ def _read(path: Path) -> Tree:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(str(path), "file", reason, "a readable file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
+        # Not TOML, not UTF-8, a number of thousands of digits, or nested beyond reason.
         raise ConfigError(str(path), "file", str(error), "valid TOML") from error
 
 
@@ -222,11 +263,15 @@ def _merge(
         elif isinstance(value, dict):
             tree[key] = {}
             _merge(tree[key], value, origin, origins, here)
+        elif isinstance(tree.get(key), dict) or path == "exchanges":
+            raise ConfigError(origin, here, value, "a table")
         else:
             tree[key] = value
             origins[here] = origin
 
 
+# A port has no more digits; a longer number is refused as any that is no port is.
+_PORT_DIGITS: Final = 5
 _REST: Final = ("https", "http")
 _WS: Final = ("wss", "ws")
 
@@ -234,7 +279,9 @@ _WS: Final = ("wss", "ws")
 _VARIABLES: Final = {
     "RELAY_VALKEY_URL": ("store", "url"),
     "RELAY_BOARD": ("board", "name"),
+    "RELAY_EGRESS": ("store", "egress"),
     "RELAY_ADMIN_KEY": ("http", "admin_key"),
+    "RELAY_WARM_URL": ("warm", "url"),
 }
 
 
@@ -242,15 +289,41 @@ def _simulate(tree: Tree, sim_url: str, origins: dict[str, str]) -> None:
     if not sim_url:
         return
     ws_url = sim_url.replace("http", "ws", 1)
+    # A simulator counts for itself: what is spent there is nobody else's.
+    place = sim_url.rstrip("/").rpartition("/")[2]
+    tree.setdefault("store", {})["egress"] = f"sim-{place}"
+    origins["store.egress"] = "RELAY_SIM_URL"
     for name, exchange in tree.get("exchanges", {}).items():
         if exchange.get("ws_url"):
             exchange["ws_url"] = ws_url
         exchange["rest_url"] = sim_url
         # The simulator asks for a key where the exchange does, and takes any.
         if exchange.get("plan") not in KEYLESS and not exchange.get("key"):
-            exchange["key"] = "simulated"
+            exchange["key"] = f"simulated-{place}"
         for key in ("rest_url", "ws_url", "key"):
             origins[f"exchanges.{name}.{key}"] = "RELAY_SIM_URL"
+
+
+def _apply_platform(
+    tree: Tree, given: Tree, environ: Mapping[str, str], origins: dict[str, str]
+) -> None:
+    """Merge what the platform calls for, which the rest of ``given`` wins over."""
+    file_says = given.pop("platform", "")
+    name = environ.get("RELAY_PLATFORM") or file_says
+    if not name:
+        return
+    origin = "RELAY_PLATFORM" if environ.get("RELAY_PLATFORM") else "--config"
+    folder = FOLDER / "platforms"
+    known = sorted(path.stem for path in folder.glob("*.toml"))
+    if name not in known:
+        raise ConfigError(origin, "platform", name, f"one of {', '.join(known)}")
+    path = folder / f"{name}.toml"
+    _merge(tree, {"platform": name}, origin, origins)
+    _merge(tree, _read(path), _short(path), origins)
+    port = environ.get("PORT", "")
+    if port.isascii() and port.isdecimal() and len(port) <= _PORT_DIGITS:
+        # Platforms say so where to listen; on other machines it is nobody's.
+        _merge(tree, {"http": {"port": int(port)}}, "PORT", origins)
 
 
 def _apply_environment(
@@ -272,6 +345,16 @@ def _apply_environment(
             branch = branch[parent]
         branch[key] = value
         origins[f"{section}.{rest}"] = variable
+
+
+def _check_names(tree: Tree, origins: dict[str, str]) -> None:
+    """Only what has a file of defaults is an exchange that the relay can read."""
+    files = sorted((FOLDER / "exchanges").glob("*.toml"))
+    known = [file.stem.replace("_", "-") for file in files]
+    for name in tree.get("exchanges", {}):
+        if name not in known:
+            key, expected = f"exchanges.{name}", f"one of {', '.join(known)}"
+            raise ConfigError(_origin(key, origins), key, name, expected)
 
 
 def _convert(tree: Tree, origins: dict[str, str]) -> Settings:
@@ -328,7 +411,11 @@ class _Checked(Struct):
 
 
 def _check(settings: Settings, origins: dict[str, str]) -> None:
-    checks = [*_board_checks(settings), *_url_checks(settings), _lease_check(settings)]
+    checks = [
+        *_board_checks(settings),
+        *_url_checks(settings),
+        _lease_check(settings),
+    ]
     for check in checks:
         if not check.holds:
             origin = _origin(check.key, origins)
@@ -356,7 +443,10 @@ def _board_checks(settings: Settings) -> list[_Checked]:
 def _url_checks(settings: Settings) -> list[_Checked]:
     store = ("valkey", "valkeys", "redis", "rediss", "unix")
     urls: list[tuple[str, str, tuple[str, ...]]]
-    urls = [("store.url", settings.store.url, store)]
+    urls = [
+        ("store.url", settings.store.url, store),
+        ("warm.url", settings.warm.url, _REST),
+    ]
     for name, exchange in settings.exchanges.items():
         urls.append((f"exchanges.{name}.rest_url", exchange.rest_url, _REST))
         urls.append((f"exchanges.{name}.ws_url", exchange.ws_url, _WS))

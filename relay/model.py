@@ -24,6 +24,7 @@ _INSTRUMENT: Final = re.compile(rf"({_HALF})[-/]({_HALF})")
 _EPOCH: Final = re.compile(r"[0-9a-z]{1,12}")
 _SELECTION: Final = re.compile(r"[0-9a-z]{1,13}")
 _OFFSET: Final = re.compile(r"[0-9]{1,16}")
+_COUNT: Final = re.compile(r"[0-9]{1,15}")
 _BASE36: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -119,6 +120,15 @@ class Update(Struct, frozen=True, kw_only=True, gc=False):
     low_24h: str = ""
     volume_24h: str = ""
     volume_24h_quote: str = ""
+
+
+def read_count(text: str) -> int | None:
+    """Read a number that a stranger wrote in plain digits; None for anything else.
+
+    Nothing we are told in digits has more than fifteen, and Python itself refuses to
+    read thousands of them.
+    """
+    return int(text) if _COUNT.fullmatch(text) else None
 
 
 def is_positive(text: str) -> bool:

@@ -55,12 +55,14 @@ class Usage(Struct, frozen=True, kw_only=True):
     """What an answer tells about a limit, by its name in the configuration.
 
     ``used`` is the exchange's own count for the current window; ``cost`` what this
-    answer turned out to cost. None where the answer does not tell.
+    answer turned out to cost; ``most`` the limit itself, where the exchange publishes
+    it. None where the answer does not tell.
     """
 
     limit: str
     used: int | None = None
     cost: int | None = None
+    most: int | None = None
 
 
 class Confirmed(Struct, frozen=True):
@@ -102,7 +104,8 @@ Notice = Confirmed | Rejected | Gap | Closing | Denied
 class Rules(Struct, frozen=True, kw_only=True):
     """The rules of one connection, from the exchange's documents.
 
-    ``spacing_ms``: least time between two messages from us. ``symbols_max``: most
+    ``spacing_ms``: least time between two messages from us, ``spacing_by`` what it is
+    counted by: the connection, or all of an address's together. ``symbols_max``: most
     symbols one connection takes. ``silent_after_ms``: without any frame for so long
     the socket is dead. ``ping_ms``: how often ``Session.ping`` wants to be sent,
     0 for never. ``life_ms``: the exchange ends connections after so long, 0 for never.
@@ -115,6 +118,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     ping_ms: int = 0
     life_ms: int = 0
     in_place: bool = True
+    spacing_by: Literal["connection", "address"] = "connection"
 
 
 class Session(Protocol):

@@ -30,7 +30,7 @@ from relay.exchanges.failures import (
     down,
     limited,
 )
-from relay.model import Listing, Symbols, Update, change_pct
+from relay.model import Listing, Symbols, Update, change_pct, read_count
 
 
 class Row(Struct, frozen=True, gc=False, rename="camel"):
@@ -75,6 +75,22 @@ class ExchangeInfo(Struct, frozen=True):
     symbols: list[Listed]
 
 
+class Published(Struct, frozen=True, rename="camel"):
+    """One of the limits that exchangeInfo publishes."""
+
+    rate_limit_type: str = ""
+    interval: str = ""
+    interval_num: int = 0
+    limit: int = 0
+
+
+class PublishedLimits(Struct, frozen=True, rename="camel"):
+    """The limits of exchangeInfo."""
+
+    rate_limits: list[Published] = []
+
+
+_decode_limits: Final = msgspec.json.Decoder(PublishedLimits).decode
 _decode_rows: Final = msgspec.json.Decoder(Row | list[Row], float_hook=str).decode
 _decode_symbols: Final = msgspec.json.Decoder(ExchangeInfo).decode
 _decode_refusal: Final = msgspec.json.Decoder(Refusal).decode
@@ -301,13 +317,30 @@ class Binance:
         """Return the weight that the whole address has spent in this clock minute."""
         headers = answer.headers
         used = headers.get("x-mbx-used-weight-1m") or headers.get("x-mbx-used-weight")
-        if used is None or not (used.isascii() and used.isdigit()):
+        told = read_count(used or "")
+        most = _published_weight(answer)
+        if told is None and most is None:
             return []
-        return [Usage(limit="weight", used=int(used))]
+        return [Usage(limit="weight", used=told, most=most)]
 
     def session(self, symbols: Sequence[str]) -> BinanceSession:
         """Begin a connection that wants these symbols on every configured channel."""
         return BinanceSession(self._channels, symbols, self._rules)
+
+
+def _published_weight(answer: Answer) -> int | None:
+    """Return the weight a minute that exchangeInfo publishes, None where it is not."""
+    if _endpoint_of(answer.request.path) != "exchangeInfo":
+        return None
+    try:
+        published = _decode_limits(answer.body).rate_limits
+    except UNREADABLE:
+        return None
+    for one in published:
+        named = (one.rate_limit_type, one.interval, one.interval_num)
+        if named == ("REQUEST_WEIGHT", "MINUTE", 1) and one.limit > 0:
+            return one.limit
+    return None
 
 
 def _day_tickers(symbols: Sequence[str], weight: int) -> Request:

@@ -24,7 +24,7 @@ from relay.exchanges.coinbase_session import (
 from relay.exchanges.decimals import price_of, text_of
 from relay.exchanges.failures import UNREADABLE, Advice, by_status
 from relay.exchanges.instants import micros_of_iso
-from relay.model import Listing, Symbols, Update, is_instrument
+from relay.model import Listing, Symbols, Update, is_instrument, read_count
 
 
 class Product(Struct, frozen=True):
@@ -283,10 +283,10 @@ class Coinbase:
         Their window is not documented: a limit other than ours is another window.
         """
         limit = answer.headers.get("x-ratelimit-limit", "")
-        left = answer.headers.get("x-ratelimit-remaining", "")
-        if limit != str(self._limits.get("weight")) or not left.isdecimal():
+        left = read_count(answer.headers.get("x-ratelimit-remaining", ""))
+        if limit != str(self._limits.get("weight")) or left is None:
             return []
-        return [Usage(limit="weight", used=max(0, int(limit) - int(left)))]
+        return [Usage(limit="weight", used=max(0, int(limit) - left))]
 
     def session(self, symbols: Sequence[str]) -> CoinbaseSession:
         """Begin a connection that wants these symbols on every configured channel."""

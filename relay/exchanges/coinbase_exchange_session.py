@@ -121,6 +121,7 @@ _BEATS: Final = ("heartbeat", "status")
 _RULES: Final = Rules(
     # 100 messages a second from a client, 8 requests a second and address.
     spacing_ms=250,
+    spacing_by="address",
     # None documented; a burst of first messages must fit.
     symbols_max=500,
     # A heartbeat each second and product.

@@ -251,6 +251,7 @@ NAMES_MAX: Final = 100
 _RULES: Final = Rules(
     # 8 messages a second and address, which several connections may share.
     spacing_ms=250,
+    spacing_by="address",
     # None documented; 53 on one connection were observed. A burst of them must fit.
     symbols_max=500,
     # Heartbeats come each second.

@@ -25,7 +25,7 @@ from relay.exchanges.failures import (
     refused,
 )
 from relay.exchanges.instants import millis_of
-from relay.model import Listing, Symbols, Update, is_instrument
+from relay.model import Listing, Symbols, Update, is_instrument, read_count
 
 _ASSETS: Final = "/v3/assets"
 
@@ -316,8 +316,8 @@ def _update(answer: Answer, symbol: str, event_ms: int, **figures: str) -> Updat
 
 
 def _rank(asset: _Asset) -> int:
-    text = text_of(asset.rank)
-    return int(text) if text.isascii() and text.isdigit() else _UNRANKED
+    rank = read_count(text_of(asset.rank))
+    return _UNRANKED if rank is None else rank
 
 
 def _is_page(answer: Answer) -> bool:
@@ -352,5 +352,4 @@ def _read_error(answer: Answer) -> ExchangeError | None:
 
 
 def _count(answer: Answer, header: str) -> int | None:
-    text = answer.headers.get(header, "")
-    return int(text) if text.isascii() and text.isdigit() else None
+    return read_count(answer.headers.get(header, ""))

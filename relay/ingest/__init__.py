@@ -3,7 +3,8 @@
 ::
 
     what thinks                            what waits
-    budget    what may still be spent      pull      REST, paid for beforehand
+    budget    what may still be spent      purse     spending it, with all others
+    breaker   who fails again and again    pull      REST, paid for beforehand
     plan      what is to be read, when     stream    an exchange's WebSockets:
     conflate  the newest, cut in batches             line, connection, dial
     sources   whose value is shown         publish   batch after batch
@@ -15,6 +16,7 @@
     pull   ─update─▶    ▲
                      sources
 
-``timetable`` rings the bells, ``report`` writes the log, ``causes`` finds words for
-what the network says. Nothing here serves a client.
+``timetable`` rings the bells, ``report`` writes the log, ``events`` keeps the last
+changes for the status, ``causes`` finds words for what the network says. Nothing here
+serves a client.
 """

@@ -1,17 +1,18 @@
 """What may still be spent at one exchange, by limit; the cooldowns it asked for.
 
-No I/O and no clock, and no sending: ``pull`` and ``stream`` ask here before they send.
-The rules are functions of ``Ledger``, plain state that a shared store can hold as well.
+No I/O and no clock, and no sending: ``purse`` asks here, over books that all instances
+share, before anybody sends. The rules are functions of plain state.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Final
 
 from msgspec import Struct, structs
 
 from relay.config import Limit
+from relay.errors import ExchangeError, RateLimited, Refused
 from relay.exchanges.adapter import Usage
 
 # A request that was sent has arrived after so long, or never will: the request
@@ -22,6 +23,19 @@ _SKEW_MS: Final = 1_000
 # Windows this long are not seconds of traffic but somebody's credits: they are paced.
 _PACED_MS: Final = 3_600_000
 _DAY_MS: Final = 86_400_000
+
+
+# Repeated offences double the wait up to here: limits are an affair of minutes …
+_LIMITED_MAX_MS: Final = 900_000
+# … and what a person must see to is looked at again a few times a day.
+_REFUSED_MAX_MS: Final = 21_600_000
+_DOUBLINGS_MAX: Final = 16
+# Good conduct for so long after a cooldown, and the next offence is the first again.
+_FORGIVEN_MS: Final = 3_600_000
+# The id of what may have been spent by nobody knows whom.
+_UNSEEN: Final = 0
+# Of a smaller limit nothing can be spared.
+_SPARE_FROM: Final = 4
 
 
 class Priority(IntEnum):
@@ -44,7 +58,7 @@ _SHARE_PCT: Final = {
 }
 
 
-class Entry(Struct, frozen=True, kw_only=True):
+class Entry(Struct, frozen=True, kw_only=True, array_like=True):
     """Weight that one request took, or may yet take, from one limit.
 
     It left at ``sent_ms`` at the earliest, and arrived at ``landed_ms`` at the latest;
@@ -60,7 +74,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     reported: bool = False
 
 
-class Report(Struct, frozen=True, kw_only=True):
+class Report(Struct, frozen=True, kw_only=True, array_like=True):
     """The exchange's own count, as of ``landed_ms`` at the latest."""
 
     used: int
@@ -69,12 +83,13 @@ class Report(Struct, frozen=True, kw_only=True):
 
 
 class Ledger(Struct, kw_only=True):
-    """All that is known of one limit."""
+    """All that is known of one limit; ``published_max`` is what the exchange names."""
 
     limit: Limit
     began_ms: int
     entries: list[Entry] = []
     reports: list[Report] = []
+    published_max: int = 0
 
 
 class Reservation(Struct, frozen=True):
@@ -97,17 +112,35 @@ class Wait(Struct, frozen=True):
 
 
 class Cooldown(Struct, frozen=True):
-    """The exchange wants to be left alone until then."""
+    """The exchange wants to be left alone until then.
+
+    ``offences`` counts those that came one after the other.
+    """
 
     until_ms: int
     reason: str
+    offences: int = 1
+
+
+class Book(Struct, kw_only=True):
+    """What all instances know of one exchange in one scope: a value of the store.
+
+    ``revision`` grows with each change, and is never less than the store's clock;
+    ``born_ms`` tells two lives of a store apart.
+    """
+
+    born_ms: int
+    revision: int = 0
+    ledgers: dict[str, Ledger] = {}
+    cooldown: Cooldown = Cooldown(0, "", 0)
 
 
 class Gauge(Struct, frozen=True, kw_only=True):
     """How one limit stands: ``used`` of ``most`` in the current window.
 
     ``frees_ms`` is when something of it comes back, 0 where nothing is used;
-    ``cooling_until_ms`` is 0 without a cooldown.
+    ``cooling_until_ms`` is 0 without a cooldown. ``scope`` is what the exchange counts
+    by.
     """
 
     limit: str
@@ -116,6 +149,42 @@ class Gauge(Struct, frozen=True, kw_only=True):
     window_ms: int
     frees_ms: int
     cooling_until_ms: int
+    cooling_reason: str = ""
+    scope: str = "address"
+
+
+class Offence(Struct, frozen=True, kw_only=True):
+    """An answer that says stop, and for how long.
+
+    ``wait_max_ms`` is how far repetitions may lengthen it.
+    """
+
+    reason: str
+    wait_ms: int
+    wait_max_ms: int
+
+
+def offence_of(error: ExchangeError, *, refused_ms: int) -> Offence | None:
+    """Return what an error means for everything else sent to the exchange, if it does.
+
+    A request that was wrong by itself says nothing of the others.
+    """
+    if isinstance(error, RateLimited):
+        wait_ms, wait_max_ms = error.retry_after_ms, _LIMITED_MAX_MS
+    elif isinstance(error, Refused) and error.kind != "request":
+        wait_ms, wait_max_ms = refused_ms, _REFUSED_MAX_MS
+    else:
+        return None
+    return Offence(reason=str(error), wait_ms=wait_ms, wait_max_ms=wait_max_ms)
+
+
+def backed_off_ms(offence: Offence, offences: int) -> int:
+    """Return how long to stay away after so many offences one after the other.
+
+    Twice as long after each, up to a bound, and never less than was asked for.
+    """
+    doubled_ms = offence.wait_ms << min(offences - 1, _DOUBLINGS_MAX)
+    return max(offence.wait_ms, min(doubled_ms, offence.wait_max_ms))
 
 
 def until_ms(limit: Limit, landed_ms: int) -> int:
@@ -168,13 +237,20 @@ def _own(ledger: Ledger, at_ms: int) -> int:
 def may_spend(ledger: Ledger, cost: int, priority: Priority, at_ms: int) -> bool:
     """Tell whether a limit bears this cost at an instant."""
     used = spent(ledger, at_ms)
-    if used + cost > _ceiling(ledger.limit.weight_max, cost, priority):
+    most = ledger.limit.weight_max
+    # Over a lost book the spare is for whoever comes first, whatever for.
+    ceiling = most if _is_unseen(ledger, at_ms) else _ceiling(most, cost, priority)
+    if used + cost > ceiling:
         return False
     if ledger.limit.window_ms < _PACED_MS:
         return True
     own = _own(ledger, at_ms)
     allowance = _allowance(ledger, used - own, at_ms)
     return own + cost <= _ceiling(allowance, cost, priority)
+
+
+def _is_unseen(ledger: Ledger, at_ms: int) -> bool:
+    return any(one.id == _UNSEEN and at_ms < one.until_ms for one in ledger.entries)
 
 
 def _ceiling(most: int, cost: int, priority: Priority) -> int:
@@ -279,18 +355,98 @@ def uncounted(ledger: Ledger, cost: int) -> None:
     ]
 
 
+def spare(limit: Limit) -> int:
+    """Return what is never spent but by somebody who finds no book at all.
+
+    So whoever begins over an empty store can begin at once, and the limit holds even if
+    everything was spent just before the store was emptied. Long windows are paced and
+    need no spare; of small limits none can be spared, and their window is waited out.
+    """
+    if limit.window_ms >= _PACED_MS or limit.weight_max < _SPARE_FROM:
+        return 0
+    return max(2, limit.weight_max // 20)
+
+
+def allowed(limit: Limit, published_max: int) -> Limit:
+    """Return a limit without its spare, and never above what the exchange publishes."""
+    most = min(limit.weight_max, published_max or limit.weight_max)
+    limit = structs.replace(limit, weight_max=most)
+    return structs.replace(limit, weight_max=most - spare(limit))
+
+
+def stock(book: Book, limits: Sequence[Limit], now_ms: int) -> None:
+    """Bring a book up to the configuration; what is new in it is spent but its spare.
+
+    Nobody knows who has spent what of it before.
+    """
+    wanted = {limit.name: limit for limit in limits}
+    book.ledgers = {name: one for name, one in book.ledgers.items() if name in wanted}
+    for name, limit in wanted.items():
+        ledger = book.ledgers.get(name)
+        if ledger is None:
+            fresh = allowed(limit, 0)
+            ledger = book.ledgers[name] = Ledger(limit=fresh, began_ms=now_ms)
+            _spend_unseen(ledger, now_ms, fresh.weight_max - spare(limit))
+        ledger.limit = allowed(limit, ledger.published_max)
+
+
+def recover(book: Book, now_ms: int, flight_ms: int) -> None:
+    """Go on from what this process remembers of a book that the store has lost.
+
+    What others did since is unknown, so every limit counts as spent, until all that
+    was under way has landed and its window is over.
+    """
+    for ledger in book.ledgers.values():
+        _spend_unseen(ledger, now_ms + flight_ms, ledger.limit.weight_max)
+
+
+def _spend_unseen(ledger: Ledger, landed_ms: int, cost: int) -> None:
+    if ledger.limit.window_ms >= _PACED_MS or cost <= 0:
+        return
+    until = until_ms(ledger.limit, landed_ms)
+    enter(ledger, Entry(id=_UNSEEN, cost=cost, landed_ms=landed_ms, until_ms=until))
+
+
+def follow(stored: Book | None, known: Book | None, now_ms: int) -> tuple[Book, bool]:
+    """Return the book to go on from, and whether the store has lost one.
+
+    ``stored`` is the store's, None for none; ``known`` what this process saw last.
+    """
+    if stored is None:
+        return (Book(born_ms=now_ms), False) if known is None else (known, True)
+    if known is None:
+        return stored, False
+    if stored.revision < known.revision:
+        return known, True
+    # Somebody who knew of none has begun another one meanwhile.
+    return stored, stored.born_ms != known.born_ms
+
+
 class Budget:
-    """The ledgers of one exchange's limits, and its cooldown."""
+    """The ledgers of one exchange's limits, and its cooldown.
+
+    ``books`` hold them, by the scope that the limits count by; without any, everything
+    is unspent.
+    """
 
     def __init__(
-        self, exchange: str, limits: Sequence[Limit], *, flight_ms: int = FLIGHT_MS
+        self,
+        exchange: str,
+        limits: Sequence[Limit],
+        *,
+        flight_ms: int = FLIGHT_MS,
+        books: Mapping[str, Book] | None = None,
     ) -> None:
         self.exchange = exchange
         self._limits = limits
         self._flight_ms = flight_ms
-        self._ledgers: dict[str, Ledger] = {}
-        self._cooldown = Cooldown(0, "")
-        self._reserved = 0
+        scopes = {limit.scope for limit in limits} or {"address"}
+        self.books = books or {scope: Book(born_ms=0) for scope in sorted(scopes)}
+        self._ledgers = {
+            name: ledger
+            for book in self.books.values()
+            for name, ledger in book.ledgers.items()
+        }
 
     def reserve(
         self, costs: Sequence[tuple[str, int]], *, now_ms: int, priority: Priority
@@ -300,8 +456,9 @@ class Budget:
         A limit that the budget does not know costs nothing.
         """
         self._begin(now_ms)
-        if now_ms < self._cooldown.until_ms:
-            return Wait(self._cooldown.until_ms, "", self._cooldown.reason)
+        cooldown = self.cooling(now_ms)
+        if cooldown is not None:
+            return Wait(cooldown.until_ms, "", cooldown.reason)
         summed = _sum(costs, self._ledgers)
         waits = [
             _wait(self._ledgers[name], cost, priority, now_ms)
@@ -310,17 +467,27 @@ class Budget:
         ]
         if waits:
             return max(waits, key=lambda wait: wait.until_ms)
-        self._reserved += 1
-        reservation = Reservation(self._reserved, tuple(summed.items()), now_ms)
+        newest = max(book.revision for book in self.books.values())
+        revision = max(newest + 1, now_ms)
+        reservation = Reservation(revision, tuple(summed.items()), now_ms)
+        self.revise(revision)
         self._fly(reservation)
         return reservation
 
     def _begin(self, now_ms: int) -> None:
         """Begin at the first question: pacing counts from here."""
-        for limit in self._limits if not self._ledgers else ():
-            self._ledgers[limit.name] = Ledger(limit=limit, began_ms=now_ms)
+        for limit in self._limits:
+            if limit.name not in self._ledgers:
+                ledger = Ledger(limit=limit, began_ms=now_ms)
+                self.books[limit.scope].ledgers[limit.name] = ledger
+                self._ledgers[limit.name] = ledger
         for ledger in self._ledgers.values():
             tidy(ledger, now_ms)
+
+    def revise(self, revision: int) -> None:
+        """Number the books' next state; numbers only grow."""
+        for book in self.books.values():
+            book.revision = max(book.revision + 1, revision)
 
     def _fly(self, reservation: Reservation) -> None:
         landed_ms = reservation.sent_ms + self._flight_ms
@@ -346,6 +513,8 @@ class Budget:
         reserved = dict(reservation.costs)
         for name in (reserved.keys() | told.keys()) & self._ledgers.keys():
             usage = told.get(name, Usage(limit=name))
+            if usage.most is not None:
+                self._ledgers[name].published_max = usage.most
             cost = usage.cost if usage.cost is not None else reserved.get(name, 0)
             entry = Entry(
                 id=reservation.id,
@@ -366,14 +535,34 @@ class Budget:
         for ledger in self._ledgers.values():
             drop(ledger, reservation.id)
 
-    def cool(self, until_ms: int, reason: str) -> None:
-        """Leave the exchange alone until then; an earlier end changes nothing."""
-        if until_ms > self._cooldown.until_ms:
-            self._cooldown = Cooldown(until_ms, reason)
+    def offend(self, offence: Offence, *, now_ms: int) -> Cooldown:
+        """Leave the exchange alone, for longer after each offence that follows soon.
+
+        Whatever comes during a cooldown is the same offence, and never shortens it.
+        """
+        last = self._cooldown()
+        if now_ms < last.until_ms:
+            until_ms = max(last.until_ms, now_ms + offence.wait_ms)
+            reason = last.reason if until_ms == last.until_ms else offence.reason
+            return self._cool(Cooldown(until_ms, reason, last.offences))
+        soon = last.offences and now_ms - last.until_ms < _FORGIVEN_MS
+        offences = last.offences + 1 if soon else 1
+        until_ms = now_ms + backed_off_ms(offence, offences)
+        return self._cool(Cooldown(until_ms, offence.reason, offences))
+
+    def _cool(self, cooldown: Cooldown) -> Cooldown:
+        for book in self.books.values():
+            book.cooldown = cooldown
+        return cooldown
+
+    def _cooldown(self) -> Cooldown:
+        cooldowns = (book.cooldown for book in self.books.values())
+        return max(cooldowns, key=lambda one: one.until_ms)
 
     def cooling(self, now_ms: int) -> Cooldown | None:
         """Return the cooldown, None when there is none."""
-        return self._cooldown if now_ms < self._cooldown.until_ms else None
+        cooldown = self._cooldown()
+        return cooldown if now_ms < cooldown.until_ms else None
 
     def gauges(self, now_ms: int) -> list[Gauge]:
         """Tell how every limit stands."""
@@ -387,6 +576,8 @@ class Budget:
                 window_ms=ledger.limit.window_ms,
                 frees_ms=min((one.until_ms for one in _holding(ledger)), default=0),
                 cooling_until_ms=cooldown.until_ms if cooldown else 0,
+                cooling_reason=cooldown.reason if cooldown else "",
+                scope=ledger.limit.scope,
             )
             for name, ledger in self._ledgers.items()
         ]

@@ -154,7 +154,7 @@ class Merge:
         for name, ticker in tickers.items():
             try:
                 read[name] = decode_ticker(ticker)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 self.drops["store", UNREADABLE] += 1
         self._sources.restore(read, now_ms)
 
@@ -427,6 +427,11 @@ class Merge:
             slot = self._sources.slots.get(name)
             if slot is not None:
                 self._sources.touch(slot)
+
+    def published(self) -> "_Names":
+        """Return what was published and not forgotten since; markers among it."""
+        slots = self._sources.slots.values()
+        return [slot.name for slot in slots if slot.published is not None]
 
     def points(self) -> dict[str, str]:
         """Return the shown prices that are not stale."""

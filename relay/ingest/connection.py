@@ -63,7 +63,7 @@ class Connection(WSListener):
         self.ended = False
         self.error: ExchangeError | None = None
         self._dial, self._session, self._clock = dial, session, dial.clock
-        self._pace = Pace(session.rules, dial.clock.monotonic_ms())
+        self._pace = Pace(session.rules, dial.clock.monotonic_ms(), dial.gate)
         self._transport: WSTransport | None = None
         self._wake = asyncio.Event()
         self._parts: bytearray | None = None
@@ -110,7 +110,7 @@ class Connection(WSListener):
         """Say the first words, before the first frame is read."""
         self._transport = transport
         self.opened_ms = self._clock.monotonic_ms()
-        self._pace = Pace(self.rules, self.opened_ms)
+        self._pace = Pace(self.rules, self.opened_ms, self._dial.gate)
         frames = self._session.opened()
         self._pace.say(frames)
         # Asked for by the address alone, the symbols are there as soon as we are.

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Final
 
 import httpx
-from msgspec import Struct
+from msgspec import Struct, field
 from picows import WSError, WSHandshakeError, WSListener, ws_connect
 from picows.url import WSParsedURL
 
@@ -21,7 +21,9 @@ from relay.config import Ingest
 from relay.errors import ExchangeDown, ExchangeError
 from relay.exchanges.adapter import Adapter, Answer, Request, Session
 from relay.ingest.causes import plain_cause
+from relay.ingest.pace import Gate
 from relay.ingest.pull import USER_AGENT, join
+from relay.model import read_count
 
 # The library writes about each connection; what matters of it comes back as an error
 # or through the listener, and is told once, by the relay.
@@ -33,13 +35,17 @@ _TURNS_MAX: Final = 20
 
 
 class Dial(Struct, frozen=True, kw_only=True):
-    """How one exchange is reached; ``tls`` is None where it is reached without."""
+    """How one exchange is reached; ``tls`` is None where it is reached without.
+
+    ``gate`` keeps messages apart that the exchange counts over all connections.
+    """
 
     adapter: Adapter
     url: str
     ingest: Ingest
     clock: Clock
     tls: ssl.SSLContext | None
+    gate: Gate = field(default_factory=Gate)
 
     async def open(self, session: Session, listener: WSListener) -> None:
         """Connect; the listener has heard ``on_ws_connected`` when this returns.
@@ -174,7 +180,7 @@ def read_head(head: bytes) -> tuple[int, Mapping[str, str]]:
     """
     first, *lines = head.decode("latin-1").split("\r\n")
     words = first.split(" ", 2)
-    known = words[0].startswith("HTTP/") and len(words) > 1 and words[1].isdecimal()
+    known = words[0].startswith("HTTP/") and len(words) > 1
     pairs = (line.partition(":") for line in lines)
     headers = {name.strip().lower(): text.strip() for name, _, text in pairs}
-    return int(words[1]) if known else 0, headers
+    return (read_count(words[1]) or 0) if known else 0, headers

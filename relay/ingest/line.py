@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from relay.errors import ExchangeDown, ExchangeError, RateLimited, Refused
+from relay.errors import ExchangeDown, ExchangeError, Refused, StoreDown
 from relay.exchanges.adapter import (
     Closing,
     Confirmed,
@@ -22,18 +22,20 @@ from relay.exchanges.adapter import (
     Rejected,
 )
 from relay.ingest.backoff import Backoff
-from relay.ingest.budget import Budget, Priority, Wait
+from relay.ingest.breaker import Breaker
+from relay.ingest.budget import Priority, Reservation, Wait
 from relay.ingest.causes import reached_nobody
 from relay.ingest.connection import Connection, Ears, rest
 from relay.ingest.dial import Dial
+from relay.ingest.purse import Purse
 from relay.ingest.roll import ANSWER_MS, NEVER_MS, Roll
 from relay.model import Update
 
 CONNECT: Final = (("connect", 1),)
 """What one attempt to connect costs, by the limit's name in the configuration."""
 
-# Refused as blocked, retired or without a key: somebody has to do something about it.
-_REFUSED_MS: Final = 600_000
+# A store that is away is asked again so often for leave to connect.
+_STORE_MS: Final = 1_000
 # A cooldown may be lifted, or the clock be set: look again at least this often.
 _WAIT_MAX_MS: Final = 60_000
 # An exchange that ends connections after a time is left when this share is over, less
@@ -110,7 +112,8 @@ class House(Struct, frozen=True, kw_only=True):
     """
 
     dial: Dial
-    budget: Budget
+    purse: Purse
+    breaker: Breaker
     sink: Sink
     random: Callable[[], float]
     refuse: Callable[[Sequence[str], str], None]
@@ -213,25 +216,53 @@ class Line:
         return min(self._open_ms(), self._settle_ms)
 
     async def _open(self, tasks: asyncio.TaskGroup) -> None:
-        """Open a connection, if the budget bears it, and let it take over."""
-        budget, wall_ms = self._house.budget, self._clock.wall_ms()
-        leave = budget.reserve(CONNECT, now_ms=wall_ms, priority=Priority.KEEP)
-        if isinstance(leave, Wait):
-            self._wait(leave, wall_ms)
+        """Open a connection, if breaker and budget let us, and let it take over."""
+        breaker = self._house.breaker
+        wait_ms = breaker.wait_ms(self._clock.monotonic_ms())
+        if wait_ms:
+            self._retry_ms = self._clock.monotonic_ms() + wait_ms
+            return
+        leave = await self._reserve()
+        if leave is None:
+            breaker.undone()
             return
         connection = self._prepare()
         try:
             await connection.open()
         except ExchangeError as error:
-            if reached_nobody(error):
-                budget.cancel(leave)
-            else:
-                budget.settle(leave, (), now_ms=self._clock.wall_ms())
+            await self._settle_failed(leave, error)
             self._fail(error)
             return
-        budget.settle(leave, (), now_ms=self._clock.wall_ms())
+        except BaseException:
+            breaker.undone()
+            raise
+        # From here on somebody keeps the connection, whatever becomes of this task.
         self._take_over(connection)
         tasks.create_task(self._keep(connection))
+        breaker.undone()
+        now_ms = self._clock.wall_ms()
+        await self._house.purse.settle(leave, (), now_ms=now_ms)
+
+    async def _reserve(self) -> Reservation | None:
+        """Get leave for one attempt, or put it off."""
+        try:
+            leave = await self._house.purse.reserve(CONNECT, priority=Priority.KEEP)
+        except StoreDown as down:
+            self._retry_ms = self._clock.monotonic_ms() + _STORE_MS
+            self._tell(str(down))
+            return None
+        if isinstance(leave, Wait):
+            self._wait(leave, self._clock.wall_ms())
+            return None
+        return leave
+
+    async def _settle_failed(self, leave: Reservation, error: ExchangeError) -> None:
+        purse = self._house.purse
+        if reached_nobody(error):
+            await purse.cancel(leave)
+        else:
+            await purse.settle(leave, (), now_ms=self._clock.wall_ms())
+        await purse.heed(error)
 
     def _prepare(self) -> Connection:
         if self._current is None:
@@ -272,6 +303,8 @@ class Line:
         if now_ms < self._settle_ms and not self._stands(current, now_ms):
             return
         self._settle_ms = NEVER_MS
+        if not current.roll.waiting:
+            self._house.breaker.passed()
         current.ears.updates = self._updates
         if leaving is not None:
             self._leaving = None
@@ -295,6 +328,8 @@ class Line:
         elif connection is self._current:
             self._lose(connection)
         self._wake.set()
+        if connection.error is not None:
+            await self._house.purse.heed(connection.error)
 
     def _lose(self, connection: Connection) -> None:
         """Go on without the current connection, with its predecessor if that lives."""
@@ -304,6 +339,7 @@ class Line:
             return
         if self._clock.monotonic_ms() - connection.opened_ms >= self._steady_ms:
             self._backoff.steady()
+            self._house.breaker.passed()
         if self._current is None:
             self._missed = True
         else:
@@ -313,16 +349,21 @@ class Line:
         self._fail(connection.error)
 
     def _fail(self, error: ExchangeError) -> None:
-        """Put off the next attempt, and say why it failed."""
-        wait_ms = self._backoff.failed()
-        if isinstance(error, RateLimited):
-            until_ms = self._clock.wall_ms() + error.retry_after_ms
-            self._house.budget.cool(until_ms, str(error))
-            wait_ms = max(wait_ms, error.retry_after_ms)
-        elif isinstance(error, Refused):
-            wait_ms = _REFUSED_MS
-        self._retry_ms = self._clock.monotonic_ms() + wait_ms
-        self._tell(error.cause if isinstance(error, ExchangeDown) else str(error))
+        """Put off the next attempt, and say why it failed.
+
+        Where the exchange asks to be left alone, the cooldown puts it off further.
+        """
+        now_ms = self._clock.monotonic_ms()
+        self._retry_ms = now_ms + self._backoff.failed()
+        if isinstance(error, ExchangeDown):
+            self._house.breaker.failed(error.cause, now_ms)
+            self._tell(error.cause)
+        else:
+            self._house.breaker.passed()
+            self._tell(str(error))
+        if isinstance(error, Refused) and error.kind == "request":
+            # No cooldown for everybody, but nothing to be had by asking again either.
+            self._retry_ms = now_ms + self._house.dial.ingest.refused_ms
 
     def _wait(self, wait: Wait, wall_ms: int) -> None:
         """Put off the next attempt until the budget bears it."""

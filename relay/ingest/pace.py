@@ -6,20 +6,32 @@ No I/O and no clock: times come as arguments, by the steady clock.
 from collections import deque
 from collections.abc import Iterable
 
+from msgspec import Struct
+
 from relay.exchanges.adapter import Rules
+
+
+class Gate(Struct):
+    """When the next message may go; connections of one address may share one."""
+
+    free_ms: int = 0
 
 
 class Pace:
     """One connection's messages and times.
 
-    Two messages are never less than ``spacing_ms`` apart, whatever they are; a ping
+    Two messages are never less than ``spacing_ms`` apart, whatever they are, and
+    whosever where the exchange counts them by address: ``shared`` is its gate. A ping
     goes before what waits, since the connection depends on it.
     """
 
-    def __init__(self, rules: Rules, opened_ms: int) -> None:
+    def __init__(
+        self, rules: Rules, opened_ms: int, shared: Gate | None = None
+    ) -> None:
         self._rules = rules
         self._waiting: deque[bytes] = deque()
-        self._free_ms = opened_ms
+        by_address = rules.spacing_by == "address"
+        self._gate = shared if by_address and shared else Gate(opened_ms)
         self._pinged_ms = opened_ms
         self.heard_ms = opened_ms
         """When the last frame came; whoever receives one sets it."""
@@ -40,11 +52,11 @@ class Pace:
 
     def take(self, now_ms: int) -> bytes | None:
         """Return the frame to send now, None when there is none or it is too early."""
-        if not self._waiting or now_ms < self._free_ms:
+        if not self._waiting or now_ms < self._gate.free_ms:
             return None
         if self._rules.spacing_ms:
             # The clock counts whole milliseconds, so this one may be nearly over.
-            self._free_ms = now_ms + self._rules.spacing_ms + 1
+            self._gate.free_ms = now_ms + self._rules.spacing_ms + 1
         return self._waiting.popleft()
 
     def ping_due(self, now_ms: int) -> bool:
@@ -59,7 +71,7 @@ class Pace:
         """Return when something is to be done next, if nothing happens before."""
         dues = [self.heard_ms + self._rules.silent_after_ms]
         if self._waiting:
-            dues.append(self._free_ms)
+            dues.append(self._gate.free_ms)
         if self._rules.ping_ms:
             dues.append(self._pinged_ms + self._rules.ping_ms)
         return min(dues)

@@ -18,7 +18,7 @@ Purpose = Literal["symbols", "snapshot"]
 _RETRY_MIN_MS: Final = 1_000
 _RETRY_MAX_MS: Final = 60_000
 _DOUBLINGS_MAX: Final = 10
-# What was refused is tried again now and then: a key may be renewed, a block lifted.
+# A request that was wrong by itself is tried again now and then.
 _REFUSED_MS: Final = 3_600_000
 # Snapshots that are asked for come no closer than this, however many ask.
 _ASKED_MS: Final = 2_000
@@ -158,7 +158,10 @@ class Plan:
         if isinstance(error, RateLimited):
             wait_ms = max(wait_ms, error.retry_after_ms)
         if isinstance(error, Refused):
-            wait_ms, chore.refused = _REFUSED_MS, str(error)
+            chore.refused = str(error)
+            if error.kind == "request":
+                # The others are a cooldown of the whole exchange.
+                wait_ms = _REFUSED_MS
         chore.due_ms = chore.rest_ms = now_ms + wait_ms
 
     def refused(self) -> dict[str, str]:

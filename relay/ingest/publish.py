@@ -6,6 +6,7 @@ What goes into a batch is ``conflate``'s to say; who may publish is the store's.
 import asyncio
 from typing import Final
 
+import msgspec
 from msgspec import Struct, field
 
 from relay.clock import Clock
@@ -47,12 +48,20 @@ def next_epoch(now_ms: int, *earlier: str) -> str:
     return base36(max(now_ms, *(_number(epoch) + 1 for epoch in earlier)))
 
 
+def _offset(ticker: bytes) -> int:
+    """Return a ticker's offset; of one that nobody can read it is before all others."""
+    try:
+        return decode_ticker(ticker).offset
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return -1
+
+
 def newest(*holdings: dict[str, bytes]) -> dict[str, bytes]:
     """Return the newest of each instrument's tickers, by their offsets."""
     found: dict[str, tuple[int, bytes]] = {}
     for tickers in holdings:
         for name, ticker in tickers.items():
-            offset = decode_ticker(ticker).offset
+            offset = _offset(ticker)
             if name not in found or offset > found[name][0]:
                 found[name] = (offset, ticker)
     return {name: ticker for name, (_, ticker) in found.items()}

@@ -14,10 +14,13 @@ from msgspec.structs import replace
 from relay import __version__
 from relay.clock import Clock
 from relay.config import Exchange, Ingest
-from relay.errors import ExchangeDown, RateLimited
+from relay.errors import ExchangeDown, ExchangeError, RateLimited
 from relay.exchanges.adapter import Adapter, Answer, Request, Usage
-from relay.ingest.budget import Budget, Priority, Reservation, Wait
+from relay.ingest.breaker import Breaker
+from relay.ingest.budget import Priority, Reservation, Wait
 from relay.ingest.causes import plain_cause
+from relay.ingest.purse import Purse
+from relay.model import read_count
 
 USER_AGENT: Final = f"price-relay/{__version__}"
 """Who we say we are: some exchanges refuse whoever does not."""
@@ -98,9 +101,10 @@ class Pull:
     adapter: Adapter
     exchange: Exchange
     ingest: Ingest
-    budget: Budget
+    purse: Purse
     clock: Clock
     client: httpx.AsyncClient
+    breaker: Breaker = field(default_factory=Breaker)
 
     async def fetch(self, request: Request, *, priority: Priority) -> Answer:
         """Fetch an answer that has nothing wrong with it.
@@ -110,10 +114,41 @@ class Pull:
         Raises:
             RateLimited: the budget does not bear it, and nothing was sent; or the
                 exchange wants to be left alone.
-            ExchangeDown: the exchange cannot be reached, or its answer not be read.
+            ExchangeDown: the exchange cannot be reached, or its answer not be read; or
+                it could not be for so often that it is left alone for a while.
             Refused: the exchange says no.
+            StoreDown: the store cannot be reached, so nothing may be spent.
         """
-        reservation = self._reserve(request, priority)
+        self._pass_breaker()
+        try:
+            answer = await self._fetch(request, priority)
+        except ExchangeDown as error:
+            self.breaker.failed(error.cause, self.clock.monotonic_ms())
+            raise
+        except BaseException:
+            self.breaker.undone()
+            raise
+        failure = self._failure(answer)
+        if isinstance(failure, ExchangeDown):
+            self.breaker.failed(failure.cause, self.clock.monotonic_ms())
+            raise failure
+        self.breaker.passed()
+        if failure is not None:
+            await self.purse.heed(failure)
+            raise failure
+        return answer
+
+    def _pass_breaker(self) -> None:
+        now_ms = self.clock.monotonic_ms()
+        wait_ms = self.breaker.wait_ms(now_ms)
+        if wait_ms:
+            circuit = self.breaker.circuit(now_ms)
+            cause = f"{circuit.cause} ({circuit.failures} times in a row)"
+            raise ExchangeDown(self.adapter.name, cause)
+
+    async def _fetch(self, request: Request, priority: Priority) -> Answer:
+        """Reserve, send and settle."""
+        reservation = await self._reserve(request, priority)
         flight = _Flight(request, self.clock.wall_ms())
         try:
             answer = await self._send(flight)
@@ -125,16 +160,16 @@ class Pull:
             cause = plain_cause(error, timeout_ms=timeout_ms)
             raise ExchangeDown(self.adapter.name, cause) from error
         usages = self.adapter.read_usage(answer)
-        self.budget.settle(reservation, usages, now_ms=self.clock.wall_ms())
-        self._check(answer)
+        now_ms = self.clock.wall_ms()
+        await self.purse.settle(reservation, usages, now_ms=now_ms)
         return answer
 
-    def _reserve(self, request: Request, priority: Priority) -> Reservation:
-        now_ms = self.clock.wall_ms()
-        outcome = self.budget.reserve(request.costs, now_ms=now_ms, priority=priority)
+    async def _reserve(self, request: Request, priority: Priority) -> Reservation:
+        outcome = await self.purse.reserve(request.costs, priority=priority)
         if isinstance(outcome, Wait):
             scope = outcome.limit or "cooldown"
-            raise RateLimited(self.adapter.name, scope, outcome.until_ms - now_ms)
+            wait_ms = max(outcome.until_ms - self.clock.wall_ms(), 1)
+            raise RateLimited(self.adapter.name, scope, wait_ms)
         return outcome
 
     async def _send(self, flight: _Flight) -> Answer:
@@ -168,27 +203,24 @@ class Pull:
     ) -> None:
         """Give back what was certainly not sent, settle what was answered in part.
 
-        The rest stays as it was reserved: it may still arrive.
+        The rest stays as it was reserved: it may still arrive. Nothing here waits,
+        since whoever was cancelled may not: it is written down with the next change.
         """
         answer = flight.answer(self.clock.wall_ms())
         if answer is not None:
             usages = at_least(self.adapter.read_usage(answer), reservation.costs)
-            self.budget.settle(reservation, usages, now_ms=answer.received_ms)
+            now_ms = answer.received_ms
+            self.purse.owe(lambda one: one.settle(reservation, usages, now_ms=now_ms))
         elif not flight.left and isinstance(error, _UNSENT):
-            self.budget.cancel(reservation)
+            self.purse.owe(lambda one: one.cancel(reservation))
 
-    def _check(self, answer: Answer) -> None:
+    def _failure(self, answer: Answer) -> ExchangeError | None:
+        """Say what is wrong with an answer, None when nothing is."""
         if httpx.codes.is_redirect(answer.status):
             target = httpx.URL(answer.headers.get("location", "")).host or "itself"
             cause = f"HTTP {answer.status} sends us to {target}, which is not followed"
-            raise ExchangeDown(self.adapter.name, cause)
-        failure = self.adapter.read_failure(answer)
-        if failure is None:
-            return
-        if isinstance(failure, RateLimited):
-            until_ms = answer.received_ms + failure.retry_after_ms
-            self.budget.cool(until_ms, str(failure))
-        raise failure
+            return ExchangeDown(self.adapter.name, cause)
+        return self.adapter.read_failure(answer)
 
 
 def join(url: str, path: str) -> str:
@@ -209,4 +241,4 @@ def at_least(usages: Sequence[Usage], costs: Sequence[tuple[str, int]]) -> list[
 
 def _age_ms(text: str) -> int:
     """Read an ``Age`` header, seconds; what is none counts as fresh (RFC 9111, 5.1)."""
-    return int(text) * 1000 if text.isascii() and text.isdecimal() else 0
+    return (read_count(text) or 0) * 1000

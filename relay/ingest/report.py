@@ -37,7 +37,9 @@ class Report:
         if len(self._said_ms) >= _KINDS_MAX:
             self._said_ms.clear()
         self._said_ms[about, kind] = now_ms
-        logger.warning("%s: %s", about, text)
+        # Many of our errors begin with the exchange's name already.
+        line = text if text.startswith(f"{about} ") else f"{about}: {text}"
+        logger.warning("%s", line)
 
     def forget(self, about: str) -> None:
         """Let the next warning about this be said at once: it went well meanwhile."""

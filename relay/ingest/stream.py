@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import httpx
+from msgspec import Struct
 
 from relay.clock import Clock
 from relay.config import Exchange, Ingest
 from relay.exchanges.adapter import Adapter
-from relay.ingest.budget import Budget
+from relay.ingest.breaker import Breaker
 from relay.ingest.connection import rest
 from relay.ingest.dial import Dial
 from relay.ingest.line import House, Line, Sink, State
+from relay.ingest.purse import Purse
 from relay.ingest.roll import NEVER_MS
 
 __all__ = ["Sink", "State", "Stream", "spread"]
@@ -28,6 +30,13 @@ _GATHER_MS: Final = 100
 _REFUSED_MS: Final = 3_600_000
 
 
+class _Refusal(Struct, frozen=True):
+    """Why a symbol is not asked for, and until when, by the steady clock."""
+
+    until_ms: int
+    reason: str
+
+
 @dataclass(eq=False)
 class Stream:
     """One exchange's connections: as many as its rules ask for, none without need."""
@@ -35,20 +44,26 @@ class Stream:
     adapter: Adapter
     exchange: Exchange
     ingest: Ingest
-    budget: Budget
+    purse: Purse
     clock: Clock
     sink: Sink
     random: Callable[[], float]
+    breaker: Breaker = field(default_factory=Breaker, init=False)
     _wanted: frozenset[str] = field(default=frozenset(), init=False)
     _lines: list[Line] = field(default_factory=list, init=False)
-    # Symbol → until when, by the steady clock, it is not asked for again.
-    _refused: dict[str, int] = field(default_factory=dict, init=False)
+    # What the exchange will not stream, by symbol.
+    _refused: dict[str, _Refusal] = field(default_factory=dict, init=False)
     _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     @property
     def states(self) -> list[State]:
         """How each connection stands."""
         return [line.state() for line in self._lines]
+
+    @property
+    def unsupported(self) -> dict[str, str]:
+        """Symbols that the exchange will not stream, and what it said."""
+        return {symbol: one.reason for symbol, one in self._refused.items()}
 
     def want(self, symbols: Iterable[str]) -> None:
         """Want these symbols of the exchange from now on, and no others."""
@@ -71,7 +86,8 @@ class Stream:
             async with asyncio.TaskGroup() as tasks:
                 while True:
                     now_ms = self.clock.monotonic_ms()
-                    again_ms = min(self._refused.values(), default=NEVER_MS)
+                    untils_ms = (one.until_ms for one in self._refused.values())
+                    again_ms = min(untils_ms, default=NEVER_MS)
                     await rest(self._changed, again_ms - now_ms)
                     await asyncio.sleep(_GATHER_MS / 1000)
                     self._changed.clear()
@@ -89,7 +105,8 @@ class Stream:
                 clock=self.clock,
                 tls=httpx.create_ssl_context() if url.startswith("wss:") else None,
             ),
-            budget=self.budget,
+            purse=self.purse,
+            breaker=self.breaker,
             sink=self.sink,
             random=self.random,
             refuse=self._refuse,
@@ -100,9 +117,9 @@ class Stream:
         """Give every wanted symbol to a line, and let the lines go about it."""
         now_ms = self.clock.monotonic_ms()
         self._refused = {
-            symbol: until_ms
-            for symbol, until_ms in self._refused.items()
-            if now_ms < until_ms
+            symbol: refusal
+            for symbol, refusal in self._refused.items()
+            if now_ms < refusal.until_ms
         }
         wanted = self._wanted - self._refused.keys()
         lines = [line for line in self._lines if not line.over]
@@ -122,8 +139,8 @@ class Stream:
         return self.adapter.session([min(wanted)]).rules.symbols_max
 
     def _refuse(self, symbols: Sequence[str], reason: str) -> None:
-        until_ms = self.clock.monotonic_ms() + _REFUSED_MS
-        self._refused.update(dict.fromkeys(symbols, until_ms))
+        refusal = _Refusal(self.clock.monotonic_ms() + _REFUSED_MS, reason)
+        self._refused.update(dict.fromkeys(symbols, refusal))
         self.sink.refused(self.adapter.name, symbols, reason)
         self._changed.set()
 

@@ -18,12 +18,15 @@ from relay.config import Exchange, Settings
 from relay.errors import ExchangeDown, ExchangeError, RateLimited, StoreDown
 from relay.exchanges import open_adapter
 from relay.exchanges.adapter import Adapter, Answer, Request
-from relay.ingest.budget import Budget, Priority
+from relay.ingest.breaker import Circuit
+from relay.ingest.budget import Priority
 from relay.ingest.conflate import Merge
+from relay.ingest.events import Events
 from relay.ingest.lead import Leader
 from relay.ingest.plan import Due, Plan
 from relay.ingest.publish import Published
 from relay.ingest.pull import Pull
+from relay.ingest.purse import Purse, terms_of
 from relay.ingest.report import Report
 from relay.ingest.stream import Stream
 from relay.ingest.timetable import Bells, Chore, Intervals, bells
@@ -40,6 +43,8 @@ _SHORT_WAIT_MS: Final = 5_000
 # How often the plan is asked what is due; it answers at once when nothing is.
 _SNAPSHOTS_MS: Final = 1_000
 _MARKERS_MS: Final = 60_000
+# Of each exchange, so many names that it will not stream are shown in the status.
+_UNSUPPORTED_MAX: Final = 50
 # Of an exchange whose stream is down, so many snapshots within the time of a silence.
 _READS_PER_SILENCE: Final = 3
 
@@ -50,7 +55,7 @@ class Intake:
 
     adapter: Adapter
     exchange: Exchange
-    budget: Budget
+    purse: Purse
 
 
 @dataclass
@@ -69,16 +74,23 @@ class Parts:
     published: Published = field(default_factory=Published)
 
 
-def open_intakes(settings: Settings) -> dict[str, Intake]:
+def open_intakes(settings: Settings, client: Client, clock: Clock) -> dict[str, Intake]:
     """Return what is read of each exchange that is on and has the key it needs.
 
     Raises:
         ConfigError: the settings name an exchange that the relay has no adapter of.
     """
-    return {
-        name: Intake(
-            open_adapter(name, exchange), exchange, Budget(name, exchange.limits)
+
+    def purse(name: str, exchange: Exchange) -> Purse:
+        terms = terms_of(
+            exchange,
+            egress=settings.store.egress,
+            refused_ms=settings.ingest.refused_ms,
         )
+        return Purse(name, terms, client, clock)
+
+    return {
+        name: Intake(open_adapter(name, exchange), exchange, purse(name, exchange))
         for name, exchange in settings.exchanges.items()
         if exchange.enabled and not exchange.lacks_key
     }
@@ -119,7 +131,7 @@ class Term:
                 intake.adapter,
                 intake.exchange,
                 rules,
-                intake.budget,
+                intake.purse,
                 parts.clock,
                 self,
                 parts.random,
@@ -132,7 +144,7 @@ class Term:
                 intake.adapter,
                 intake.exchange,
                 rules,
-                intake.budget,
+                intake.purse,
                 parts.clock,
                 parts.http,
             )
@@ -148,6 +160,8 @@ class Term:
         self._bells = bells(self._intervals)
         self._symbols: dict[str, Symbols] = {}
         self._demanded: set[str] = set()
+        self._short = False
+        self._events = Events()
         # Exchanges whose stream is down: their REST is read often enough meanwhile that
         # the source does not fall silent, where its budget bears that.
         self._unstreamed: set[str] = set()
@@ -205,19 +219,24 @@ class Term:
     def refused(self, exchange: str, symbols: Sequence[str], reason: str) -> None:
         """Note symbols that the exchange will not stream."""
         names = ", ".join(symbols[:10]) or "everything"
-        self._report.warn(exchange, "refused", f"will not stream {names}: {reason}")
+        said = f"will not stream {names}: {reason}"
+        self._report.warn(exchange, "refused", said)
+        self._events.note(exchange, said, now_ms=self._clock.wall_ms())
 
     def down(self, exchange: str, reason: str) -> None:
         """Note that a connection is gone, or could not be made."""
         self._unstreamed.add(exchange)
-        self._merge.lost(exchange, reason, now_ms=self._clock.wall_ms())
+        now_ms = self._clock.wall_ms()
+        self._merge.lost(exchange, reason, now_ms=now_ms)
         self._report.warn(exchange, "stream", f"{reason}; trying again")
+        self._events.note(exchange, f"not streaming: {reason}", now_ms=now_ms)
 
     def up(self, exchange: str) -> None:
         """Note that a connection stands."""
         self._unstreamed.discard(exchange)
         self._report.forget(exchange)
         self._report.say(f"{exchange}: streaming")
+        self._events.note(exchange, "streaming", now_ms=self._clock.wall_ms())
 
     # What is done again and again.
 
@@ -253,6 +272,7 @@ class Term:
     async def _demand(self) -> None:
         rules = self._parts.settings
         since_ms = self._clock.wall_ms() - rules.ingest.demand_ms
+        await self._repair()
         names = set(await self._parts.writer.demand(since_ms))
         if names == self._demanded:
             return
@@ -263,6 +283,19 @@ class Term:
             if self._merge.unpriced(name):
                 self._plan.ask(name, now_ms=self._clock.wall_ms())
         self._bells["snapshots"].set()
+
+    async def _repair(self) -> None:
+        """Write again what the store has lost, whole or in part, under our hands."""
+        kept = await self._parts.writer.kept()
+        if not kept.listed:
+            await self._say_what_exists()
+        published = self._merge.published()
+        short = kept.tickers < len(published)
+        # Seen once, it may be the batch that is on its way.
+        if short and self._short:
+            self._merge.touch(published)
+            self._leader.publisher.wake()
+        self._short = short and not self._short
 
     async def _recent(self) -> None:
         rules, now_ms = self._parts.settings.ingest, self._clock.wall_ms()
@@ -297,6 +330,7 @@ class Term:
             now_ms = self._clock.wall_ms()
             self._plan.failed(due, error, now_ms=now_ms)
             self._merge.lost(name, str(error), now_ms=now_ms)
+            self._events.note(f"{name} rest", str(error), now_ms=now_ms)
             self._report.warn(name, due.purpose, f"{error}; trying again")
         except StoreDown as down:
             self._plan.failed(due, down, now_ms=self._clock.wall_ms())
@@ -306,7 +340,9 @@ class Term:
             self._plan.failed(due, failure, now_ms=self._clock.wall_ms())
             self._report.warn(name, "reader", str(failure))
         else:
-            self._plan.done(due, now_ms=self._clock.wall_ms())
+            now_ms = self._clock.wall_ms()
+            self._plan.done(due, now_ms=now_ms)
+            self._events.note(f"{name} rest", "read", now_ms=now_ms)
 
     async def _read_symbols(self, name: str, priority: Priority) -> None:
         intake = self._parts.intakes[name]
@@ -390,10 +426,17 @@ class Term:
             **self._merge.health(now_ms=now_ms),
             "streams": {name: one.states for name, one in self._streams.items()},
             "budgets": {
-                name: intake.budget.gauges(now_ms)
+                name: intake.purse.gauges()
                 for name, intake in self._parts.intakes.items()
             },
+            "circuits": self._circuits(),
             "refused": self._plan.refused(),
+            "unsupported": {
+                name: dict(list(one.unsupported.items())[:_UNSUPPORTED_MAX])
+                for name, one in self._streams.items()
+                if one.unsupported
+            },
+            "events": list(self._events.last),
             "off": {
                 name: "needs a key" if exchange.lacks_key else "not enabled"
                 for name, exchange in self._parts.settings.exchanges.items()
@@ -401,3 +444,14 @@ class Term:
             },
         }
         return msgspec.json.encode(health)
+
+    def _circuits(self) -> dict[str, dict[str, Circuit]]:
+        """Tell how the breakers stand, by exchange and transport."""
+        now_ms = self._clock.monotonic_ms()
+        found = {
+            name: {"rest": pull.breaker.circuit(now_ms)}
+            for name, pull in self._pulls.items()
+        }
+        for name, stream in self._streams.items():
+            found[name]["ws"] = stream.breaker.circuit(now_ms)
+        return found

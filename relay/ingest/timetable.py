@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Literal
 
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
-
 Chore = Literal["snapshots", "demand", "recent", "markers", "clock"]
 Bells = Mapping[Chore, asyncio.Event]
 Intervals = Mapping[Chore, int]
@@ -27,6 +25,11 @@ def bells(intervals: Intervals) -> dict[Chore, asyncio.Event]:
 @asynccontextmanager
 async def scheduled(bells: Bells, intervals: Intervals) -> AsyncIterator[None]:
     """Ring each bell at its interval, in milliseconds, while the context lasts."""
+    # Workers alone have one: a function would pay for it at each cold start.
+    from apscheduler.schedulers.asyncio import (  # noqa: PLC0415 - see above
+        AsyncIOScheduler,
+    )
+
     scheduler = AsyncIOScheduler(timezone="UTC")
     for chore, bell in bells.items():
         scheduler.add_job(

@@ -24,6 +24,9 @@ from relay.store.writer import Lease, Writer
 
 # How long the last words may take: publishing what is left, giving the lease back.
 _END_S: Final = 2
+# How many turns of asking for the lease are left to whoever led last, when the store
+# comes back.
+_COURTESY: Final = 2
 
 
 @asynccontextmanager
@@ -45,10 +48,14 @@ async def open_worker(
             writer=Writer(client, keys, log_entries_max=log_max),
             tables=Tables(client),
             http=http,
-            intakes=open_intakes(settings),
+            intakes=open_intakes(settings, client, clock),
             report=Report(clock, settings.ingest.log_every_ms),
             random=random.Random().random,  # noqa: S311 - it spreads reconnects
         )
+        for name, exchange in settings.exchanges.items():
+            if exchange.enabled and exchange.lacks_key:
+                variable = f"RELAY_{name.upper().replace('-', '_')}_KEY"
+                parts.report.say(f"{name}: off, since {variable} gives it no key")
         yield Worker(parts)
 
 
@@ -60,6 +67,7 @@ class Worker:
         self._rules, self._report = parts.settings.ingest, parts.report
         # Random, so that two workers never believe they are one.
         self.holder = secrets.token_hex(8)
+        self._away = self._led_last = False
 
     async def run(self) -> None:
         """Lead whenever nobody else does, for ever.
@@ -89,11 +97,22 @@ class Worker:
         return True
 
     async def _take(self) -> Lease | None:
+        parts = self._parts
         try:
-            return await self._parts.writer.take(self.holder, self._rules.lease_ms)
+            if self._away and not self._led_last:
+                # Whoever led when the store went away knows more, and goes first.
+                await parts.client.read_clock()
+                await asyncio.sleep(_COURTESY * self._rules.lease_ask_ms / 1000)
+            lease = await parts.writer.take(self.holder, self._rules.lease_ms)
         except StoreDown as down:
             self._report.warn("store", "lease", str(down))
+            self._away = True
             return None
+        self._away, self._led_last = False, lease is not None
+        if lease is None:
+            # Somebody else publishes: what we did is older than what clients have seen.
+            parts.published.tickers.clear()
+        return lease
 
     async def _lead(self, lease: Lease, ringing: Ringing, *, beat_ms: int) -> None:
         """Lead one term, until it is cancelled or the lease or the store is gone."""
@@ -106,14 +125,16 @@ class Worker:
             raise
 
     async def _run(self, term: Term, ringing: Ringing) -> None:
+        # In a task of its own: in Python 3.11 a task that waits in a task group which
+        # fails counts as cancelled ever after, and the worker has more terms to lead.
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._outlast(term, ringing))
+
+    async def _outlast(self, term: Term, ringing: Ringing) -> None:
         try:
             await term.run(ringing)
         except* (LeaseLost, OutOfStep, StoreDown) as group:
             self._report.say(f"not leading any more: {_reason(group)}")
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            # A group of errors may have taken the cancellation's place.
-            raise asyncio.CancelledError
 
     async def _end(self, term: Term) -> None:
         """Say the last words, unless that takes too long or nobody listens."""

@@ -400,6 +400,27 @@ def test_the_headers_tell_the_weight_of_the_whole_address(
     assert ADAPTER.read_usage(answer) == expected
 
 
+ORDERS = '{"rateLimitType":"ORDERS","interval":"SECOND","intervalNum":10,"limit":100}'
+WEIGHT = ORDERS.replace("ORDERS", "REQUEST_WEIGHT").replace("SECOND", "MINUTE")
+WEIGHT = WEIGHT.replace(":10,", ":1,").replace(":100}", ":1200}")
+
+
+@pytest.mark.parametrize(
+    ("body", "most"),
+    [
+        (f'{{"rateLimits":[{ORDERS},{WEIGHT}],"symbols":[]}}', 1_200),
+        ('{"rateLimits":[],"symbols":[]}', None),
+        ('{"symbols":[]}', None),
+        ("<html>", None),
+    ],
+)
+def test_the_limit_that_binance_publishes_is_read(body: str, most: int | None) -> None:
+    """It changes without notice; the table is where it says so."""
+    answer = answer_to(request_of("exchangeInfo"), body, headers={})
+    expected = [] if most is None else [Usage(limit="weight", most=most)]
+    assert ADAPTER.read_usage(answer) == expected
+
+
 @pytest.mark.parametrize(
     ("path", "purpose"),
     [

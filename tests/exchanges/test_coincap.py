@@ -135,7 +135,9 @@ def test_the_key_travels_in_a_header() -> None:
 
 def test_only_limits_that_are_configured_are_charged() -> None:
     """A plan without a monthly limit must not need one."""
-    minute = Limit(name="weight", weight_max=600, window_ms=60_000, kind="rolling")
+    minute = Limit(
+        name="weight", weight_max=600, window_ms=60_000, kind="rolling", scope="address"
+    )
     coincap = CoinCap(replace(SETTINGS, limits=(minute,)))
     (request,) = coincap.symbol_requests()
     assert request.costs == (("weight", 1),)

@@ -107,7 +107,11 @@ def test_a_request_is_one_of_every_limit_that_is_configured() -> None:
     """Plans with a key have credits a month besides."""
     assert TABLE.costs == (("weight", 1),)
     month = Limit(
-        name="credits", weight_max=10_000, window_ms=2_592_000_000, kind="rolling"
+        name="credits",
+        weight_max=10_000,
+        window_ms=2_592_000_000,
+        kind="rolling",
+        scope="key",
     )
     other = replace(month, name="elsewhere")
     limits = (*SETTINGS.limits, month, other)

@@ -18,10 +18,12 @@ from websockets.http11 import Request, Response
 from relay.clock import Clock
 from relay.config import Exchange, Ingest, Limit, Settings
 from relay.exchanges.adapter import Adapter
-from relay.ingest.budget import Budget
+from relay.ingest.purse import Purse
 from relay.ingest.stream import Stream
 from relay.model import Update
+from relay.store.client import Client
 from tests.harness import eventually
+from tests.ingest.purses import fresh_terms, lay_open
 from tests.ingest.toy import Toy
 
 
@@ -196,31 +198,47 @@ class Bench:
             "request_timeout_ms": 2_000,
         }
         self.ingest: Ingest = replace(settings.ingest, **{**quick, **ingest})
-        limit = Limit(name="connect", weight_max=50, window_ms=600_000, kind="rolling")
+        limit = Limit(
+            name="connect",
+            weight_max=50,
+            window_ms=600_000,
+            kind="rolling",
+            scope="address",
+        )
         exchange: Exchange = replace(
             settings.exchanges["kraken"], ws_url=url, limits=(limit,)
         )
         self.clock, self.sink = clock, Notes()
-        self.budget = Budget("toy", exchange.limits)
+        self._store = Client(settings.store, Clock())
+        self._terms = fresh_terms(exchange.limits)
         self.stream = Stream(
             adapter or Toy(),
             exchange,
             self.ingest,
-            self.budget,
+            self._purse(),
             clock,
             self.sink,
             lambda: 0.5,
         )
 
+    def _purse(self) -> Purse:
+        return Purse("toy", self._terms, self._store, self.clock)
+
+    def allow(self, limit: Limit) -> None:
+        """Count attempts by this limit instead."""
+        self._terms = fresh_terms([limit])
+        self.stream.purse = self._purse()
+
     @property
     def connects(self) -> int:
-        """How many attempts the budget counts."""
-        return self.budget.gauges(self.clock.wall_ms())[0].used
+        """How many attempts the ledger counts."""
+        return self.stream.purse.gauges()[0].used
 
     @asynccontextmanager
     async def running(self, *symbols: str) -> AsyncIterator[Stream]:
         """Run the stream, wanting these; nothing of it is left in the end."""
         tasks_before, sockets_before = asyncio.all_tasks(), open_sockets()
+        await lay_open(self._store, "toy", self._terms, self.clock.wall_ms())
         self.stream.want(symbols)
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(self.stream.run())
@@ -228,6 +246,7 @@ class Bench:
                 yield self.stream
             finally:
                 task.cancel()
+        await self._store.close()
         # The peer's own tasks and sockets go when it notices.
         await eventually(lambda: asyncio.all_tasks() <= tasks_before)
         await eventually(lambda: open_sockets() <= sockets_before)

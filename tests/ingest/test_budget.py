@@ -1,27 +1,50 @@
 """What may be spent, when it comes back, and who goes first."""
 
 import pytest
+from msgspec import structs
 
 from relay.config import Limit
+from relay.errors import ExchangeDown, ExchangeError, RateLimited, Refused
 from relay.exchanges.adapter import Usage
 from relay.ingest.budget import (
+    Book,
     Budget,
     Cooldown,
     Gauge,
+    Offence,
     Priority,
     Reservation,
     Wait,
+    follow,
+    offence_of,
+    recover,
+    spare,
+    stock,
     until_ms,
 )
 
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
 NOON_MS = 1_763_640_000_000
-WEIGHT = Limit(name="weight", weight_max=100, window_ms=MINUTE_MS, kind="fixed")
-ROLLING = Limit(name="weight", weight_max=10, window_ms=1_000, kind="rolling")
-ONE = Limit(name="weight", weight_max=1, window_ms=1_000, kind="rolling")
-CONNECT = Limit(name="connect", weight_max=3, window_ms=300_000, kind="rolling")
-CREDITS = Limit(name="credits", weight_max=3_000, window_ms=30 * DAY_MS, kind="rolling")
+WEIGHT = Limit(
+    name="weight", weight_max=100, window_ms=MINUTE_MS, kind="fixed", scope="address"
+)
+ROLLING = Limit(
+    name="weight", weight_max=10, window_ms=1_000, kind="rolling", scope="address"
+)
+ONE = Limit(
+    name="weight", weight_max=1, window_ms=1_000, kind="rolling", scope="address"
+)
+CONNECT = Limit(
+    name="connect", weight_max=3, window_ms=300_000, kind="rolling", scope="address"
+)
+CREDITS = Limit(
+    name="credits",
+    weight_max=3_000,
+    window_ms=30 * DAY_MS,
+    kind="rolling",
+    scope="address",
+)
 
 
 def ask(
@@ -328,7 +351,13 @@ def test_what_others_spent_of_the_credits_is_not_shared_out() -> None:
 
 def test_a_fixed_month_is_paced_from_its_own_beginning() -> None:
     """Its boundary brings new credits, to be spread over the new window."""
-    month = Limit(name="credits", weight_max=30, window_ms=30 * DAY_MS, kind="fixed")
+    month = Limit(
+        name="credits",
+        weight_max=30,
+        window_ms=30 * DAY_MS,
+        kind="fixed",
+        scope="address",
+    )
     start_ms = NOON_MS - NOON_MS % month.window_ms
     budget = Budget("coincap", [month])
     spend(budget, 1, start_ms + 29 * DAY_MS, limit="credits")
@@ -340,17 +369,28 @@ def test_a_fixed_month_is_paced_from_its_own_beginning() -> None:
 
 def test_an_hour_is_paced_by_its_parts() -> None:
     """A day is no step for a window that is shorter than one."""
-    hour = Limit(name="weight", weight_max=240, window_ms=3_600_000, kind="rolling")
+    hour = Limit(
+        name="weight",
+        weight_max=240,
+        window_ms=3_600_000,
+        kind="rolling",
+        scope="address",
+    )
     budget = Budget("binance", [hour])
     spend(budget, 10, NOON_MS)
     assert wait(ask(budget, 1, NOON_MS)).until_ms == NOON_MS + 150_000
 
 
+def offence(reason: str, wait_ms: int, wait_max_ms: int = 900_000) -> Offence:
+    """Return an answer that says stop."""
+    return Offence(reason=reason, wait_ms=wait_ms, wait_max_ms=wait_max_ms)
+
+
 def test_a_cooldown_stops_everything_and_is_never_shortened() -> None:
     """A second, milder answer must not end the first one's ban."""
     budget = Budget("binance", [WEIGHT])
-    budget.cool(NOON_MS + 5_000, "418: banned")
-    budget.cool(NOON_MS + 1_000, "429: slow down")
+    budget.offend(offence("418: banned", 5_000), now_ms=NOON_MS)
+    budget.offend(offence("429: slow down", 1_000), now_ms=NOON_MS + 1)
     assert budget.cooling(NOON_MS) == Cooldown(NOON_MS + 5_000, "418: banned")
     answer = budget.reserve([], now_ms=NOON_MS, priority=Priority.KEEP)
     assert answer == Wait(NOON_MS + 5_000, "", "418: banned")
@@ -359,18 +399,144 @@ def test_a_cooldown_stops_everything_and_is_never_shortened() -> None:
 
 
 def test_a_later_cooldown_replaces_the_earlier_one() -> None:
-    """Repeated offences lengthen it."""
+    """Ten answers to one burst are one offence, and the longest wait counts."""
     budget = Budget("binance", [WEIGHT])
-    budget.cool(NOON_MS + 1_000, "429: slow down")
-    budget.cool(NOON_MS + 5_000, "418: banned")
+    budget.offend(offence("429: slow down", 1_000), now_ms=NOON_MS)
+    budget.offend(offence("418: banned", 5_000), now_ms=NOON_MS)
     assert budget.cooling(NOON_MS + 4_999) == Cooldown(NOON_MS + 5_000, "418: banned")
+
+
+def test_repeated_offences_back_off_further_up_to_a_bound() -> None:
+    """An exchange that is angry must not be asked at the same pace for ever."""
+    budget, now_ms, waits = Budget("binance", [WEIGHT]), NOON_MS, []
+    for _ in range(6):
+        until_ms = budget.offend(offence("429", 60_000), now_ms=now_ms).until_ms
+        waits.append((until_ms - now_ms) // 60_000)
+        now_ms = until_ms
+    assert waits == [1, 2, 4, 8, 15, 15]
+
+
+def test_what_an_exchange_asks_for_is_never_cut_short() -> None:
+    """``Retry-After`` may be longer than any bound of ours."""
+    day = offence("418", DAY_MS)
+    budget = Budget("binance", [WEIGHT])
+    assert budget.offend(day, now_ms=NOON_MS).until_ms == NOON_MS + DAY_MS
+
+
+def test_an_hour_of_good_conduct_is_forgiven() -> None:
+    """Last week's offence must not make today's dear."""
+    budget = Budget("binance", [WEIGHT])
+    budget.offend(offence("429", 60_000), now_ms=NOON_MS)
+    later_ms = NOON_MS + 60_000 + 3_600_000
+    assert budget.offend(offence("429", 60_000), now_ms=later_ms).offences == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "wait_ms"),
+    [
+        (RateLimited("toy", "address", 7_000), 7_000),
+        (Refused("toy", "blocked", "go elsewhere"), 600_000),
+        (Refused("toy", "retired", "update"), 600_000),
+        (Refused("toy", "key", "set a key"), 600_000),
+        (Refused("toy", "request", "no such symbol"), None),
+        (ExchangeDown("toy", "HTTP 503"), None),
+    ],
+)
+def test_only_some_answers_concern_the_whole_exchange(
+    error: ExchangeError, wait_ms: int | None
+) -> None:
+    """A mistake in one request must not silence the others."""
+    found = offence_of(error, refused_ms=600_000)
+    assert (found.wait_ms if found else None) == wait_ms
+
+
+# What the books of several instances come to.
+
+
+@pytest.mark.parametrize(
+    ("limit", "left"),
+    [
+        (WEIGHT, 5),
+        (CONNECT, 0),
+        (ROLLING, 2),
+        (ONE, 0),
+        (CREDITS, 100),
+    ],
+)
+def test_over_an_empty_store_only_the_spare_may_be_spent(
+    limit: Limit, left: int
+) -> None:
+    """Everything else may have been spent just before the store was emptied."""
+    book = Book(born_ms=NOON_MS)
+    stock(book, [limit], NOON_MS)
+    budget = Budget("binance", [limit], books={"address": book})
+    if left:
+        assert isinstance(ask(budget, left, NOON_MS, limit=limit.name), Reservation)
+    again = wait(ask(budget, 1, NOON_MS, limit=limit.name))
+    assert again.until_ms <= NOON_MS + max(limit.window_ms + 1_001, DAY_MS)
+
+
+def test_the_spare_is_kept_for_whoever_finds_nothing() -> None:
+    """Spent to the brim, wiped and begun anew: together never above the limit."""
+    book = Book(born_ms=0)
+    stock(book, [WEIGHT], 0)
+    budget = Budget("binance", [WEIGHT], books={"address": book})
+    assert isinstance(ask(budget, 95, NOON_MS), Reservation)
+    assert isinstance(ask(budget, 1, NOON_MS), Wait)
+    assert spare(WEIGHT) == 5
+
+
+def test_a_lost_book_counts_as_spent_until_all_that_flew_has_landed() -> None:
+    """Others may have spent, and sent, what nobody remembers."""
+    book = Book(born_ms=0)
+    stock(book, [ONE], 0)
+    recover(book, NOON_MS, 60_000)
+    budget = Budget("kraken", [ONE], books={"address": book})
+    assert isinstance(ask(budget, 1, NOON_MS + 61_000), Wait)
+    assert isinstance(ask(budget, 1, NOON_MS + 61_001), Reservation)
+
+
+def test_a_store_that_forgot_is_told_from_one_that_moved_on() -> None:
+    """Only what is older than what we saw, or another life's, has lost something."""
+    seen = Book(born_ms=1, revision=10)
+    older, newer = Book(born_ms=1, revision=9), Book(born_ms=1, revision=11)
+    reborn = Book(born_ms=5, revision=12)
+    assert follow(newer, seen, 20) == (newer, False)
+    assert follow(older, seen, 20) == (seen, True)
+    assert follow(reborn, seen, 20) == (reborn, True)
+    assert follow(None, seen, 20) == (seen, True)
+    assert follow(older, None, 20) == (older, False)
+    assert follow(None, None, 20) == (Book(born_ms=20), False)
+
+
+def test_a_published_limit_wins_when_it_is_lower() -> None:
+    """Binance changes its tables without asking us; ours may be stricter."""
+    book = Book(born_ms=0)
+    stock(book, [WEIGHT], 0)
+    budget = Budget("binance", [WEIGHT], books={"address": book})
+    table = ask(budget, 1, NOON_MS)
+    assert isinstance(table, Reservation)
+    told = [Usage(limit="weight", most=40)]
+    budget.settle(table, told, now_ms=NOON_MS)
+    stock(book, [WEIGHT], NOON_MS)
+    assert budget.gauges(NOON_MS)[0].most == 38
+    stock(book, [structs.replace(WEIGHT, weight_max=20)], NOON_MS)
+    assert budget.gauges(NOON_MS)[0].most == 18
+
+
+def test_a_limit_that_is_configured_no_more_is_forgotten() -> None:
+    """The book holds what the configuration names, and nothing else."""
+    book = Book(born_ms=0)
+    stock(book, [WEIGHT, CONNECT], 0)
+    stock(book, [CONNECT], 0)
+    assert list(book.ledgers) == ["connect"]
 
 
 def test_gauges_tell_how_every_limit_stands() -> None:
     """The status page shows them as they are."""
     budget = Budget("binance", [WEIGHT, CONNECT])
     spend(budget, 7, NOON_MS)
-    budget.cool(NOON_MS + 9_000, "429")
+    budget.offend(offence("429", 9_000), now_ms=NOON_MS)
     idle = Gauge(
         limit="connect",
         used=0,
@@ -378,6 +544,7 @@ def test_gauges_tell_how_every_limit_stands() -> None:
         window_ms=300_000,
         frees_ms=0,
         cooling_until_ms=NOON_MS + 9_000,
+        cooling_reason="429",
     )
     busy = Gauge(
         limit="weight",
@@ -386,6 +553,7 @@ def test_gauges_tell_how_every_limit_stands() -> None:
         window_ms=MINUTE_MS,
         frees_ms=NOON_MS + 61_000,
         cooling_until_ms=NOON_MS + 9_000,
+        cooling_reason="429",
     )
     assert budget.gauges(NOON_MS) == [busy, idle]
     assert budget.gauges(NOON_MS + 9_000)[0].cooling_until_ms == 0
@@ -394,7 +562,9 @@ def test_gauges_tell_how_every_limit_stands() -> None:
 @pytest.mark.parametrize("window_ms", [100, 1_000, 60_000])
 def test_a_short_fixed_window_allows_for_clocks_by_a_tenth(window_ms: int) -> None:
     """A whole second around windows of a second would forbid everything."""
-    limit = Limit(name="weight", weight_max=1, window_ms=window_ms, kind="fixed")
+    limit = Limit(
+        name="weight", weight_max=1, window_ms=window_ms, kind="fixed", scope="address"
+    )
     skew_ms = min(1_000, window_ms // 10)
     assert until_ms(limit, 0) == window_ms + skew_ms
     assert until_ms(limit, window_ms - skew_ms) == 2 * window_ms + skew_ms

@@ -17,6 +17,12 @@ from tests.ingest.peer import Bench, Peer, listening, open_sockets
 from tests.ingest.toy import CERTIFICATE, RULES, Toy, toy_tls
 
 
+@pytest.fixture
+def settings(settings: Settings, valkey_url: str) -> Settings:
+    """Return the settings with a store in them: what is spent is taken from there."""
+    return replace(settings, store=replace(settings.store, url=valkey_url))
+
+
 @pytest.fixture(
     scope="module",
     params=[{"use_uvloop": False}, {"use_uvloop": True}],

@@ -4,9 +4,10 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from relay.exchanges.adapter import Rules
-from relay.ingest.pace import Pace
+from relay.ingest.pace import Gate, Pace
 
 RULES = Rules(spacing_ms=300, symbols_max=10, silent_after_ms=5_000, ping_ms=2_000)
 
@@ -83,3 +84,25 @@ def test_two_messages_are_never_too_close(
         now_ms = max(now_ms + 1, pace.due_ms())
         sent += [now_ms] if pace.take(now_ms) is not None else []
     assert len(sent) == said
+
+
+def test_messages_of_one_address_share_a_gate() -> None:
+    """Coinbase counts them over all connections: two may not double the pace."""
+    rules = replace(RULES, spacing_ms=100, spacing_by="address")
+    gate = Gate()
+    one, other = Pace(rules, 0, gate), Pace(rules, 0, gate)
+    one.say([b"a"])
+    other.say([b"b"])
+    assert one.take(0) == b"a"
+    assert other.take(100) is None
+    assert other.due_ms() == 101
+    assert other.take(101) == b"b"
+
+
+def test_connections_counted_apart_do_not_share_one() -> None:
+    """Binance gives each connection its own five a second."""
+    gate = Gate()
+    one, other = Pace(RULES, 0, gate), Pace(RULES, 0, gate)
+    one.say([b"a"])
+    other.say([b"b"])
+    assert (one.take(0), other.take(0)) == (b"a", b"b")

@@ -181,12 +181,22 @@ def test_a_rate_limit_is_obeyed() -> None:
 def test_a_refusal_is_reported_and_tried_again_each_hour() -> None:
     """Asking again does not help, until somebody has changed something."""
     plan = make()
-    error = Refused("alpha", "blocked", "read it from another country")
+    error = Refused("alpha", "request", "the request was wrong")
     plan.failed(TABLE, error, now_ms=NOW_MS)
     assert plan.refused() == {"alpha": str(error)}
     assert plan.next_ms(NOW_MS) == NOW_MS + 3_600_000
     plan.done(TABLE, now_ms=NOW_MS + 3_600_000)
     assert plan.refused() == {}
+
+
+def test_a_block_is_reported_and_waited_out_with_the_whole_exchange() -> None:
+    """Its cooldown says how long, for the stream and other instances as well."""
+    plan = make()
+    error = Refused("alpha", "blocked", "read it from another country")
+    plan.failed(TABLE, error, now_ms=NOW_MS)
+    plan.failed(TABLE, RateLimited("alpha", "cooldown", 600_000), now_ms=NOW_MS)
+    assert plan.refused() == {"alpha": str(error)}
+    assert plan.next_ms(NOW_MS) == NOW_MS + 600_000
 
 
 def test_a_plan_of_nothing_is_never_due() -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import gzip
+import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 
 import httpx
 import pytest
@@ -15,9 +16,11 @@ from relay.clock import ManualClock
 from relay.config import Exchange, Limit, Settings
 from relay.errors import ExchangeDown, RateLimited, Refused
 from relay.exchanges.adapter import Answer, Request, Usage
-from relay.ingest.budget import Budget, Priority
+from relay.ingest.budget import Priority
 from relay.ingest.pull import USER_AGENT, Pull, at_least, join, open_client
+from relay.store.client import Client
 from tests.harness import eventually
+from tests.ingest.purses import REFUSED_MS, open_purse
 from tests.ingest.toy import ADVICE, Toy, toy_tls
 
 URL = "https://api.toy.example"
@@ -29,49 +32,67 @@ REQUEST = Request(
     costs=(("weight", 4),),
 )
 TOY = Toy()
+CHEAP = replace(REQUEST, costs=(("weight", 1),))
 
 
 class Desk:
     """A pull with everything around it."""
 
     def __init__(self, pull: Pull, clock: ManualClock) -> None:
-        self.pull, self.budget, self.clock = pull, pull.budget, clock
+        self.pull, self.purse, self.clock = pull, pull.purse, clock
 
     @property
     def used(self) -> int:
-        """What the budget counts as spent now."""
-        return self.budget.gauges(self.clock.wall_ms())[0].used
+        """What the ledger counts as spent now."""
+        return self.purse.gauges()[0].used
+
+    @property
+    def reserved(self) -> int:
+        """The same before anything was asked of the ledger: none."""
+        return sum(gauge.used for gauge in self.purse.gauges())
 
     async def fetch(self, request: Request = REQUEST) -> Answer:
         """Fetch, as for a new instrument."""
         return await self.pull.fetch(request, priority=Priority.SEED)
 
 
-def make_desk(
-    settings: Settings, client: httpx.AsyncClient, url: str = URL, **ingest: int
-) -> Desk:
-    """Return a pull of the toy at ``url``, which may spend 20 a minute."""
-    limit = Limit(name="weight", weight_max=20, window_ms=60_000, kind="rolling")
-    exchange: Exchange = replace(
-        settings.exchanges["kraken"], rest_url=url, limits=(limit,)
-    )
-    clock = ManualClock()
-    budget = Budget("toy", exchange.limits)
-    rules = replace(settings.ingest, **ingest)
-    return Desk(Pull(TOY, exchange, rules, budget, clock, client), clock)
+class Desks:
+    """Pulls of the toy, each of which may spend 18 a minute, and 2 in reserve."""
+
+    def __init__(
+        self, settings: Settings, http: httpx.AsyncClient, store: Client
+    ) -> None:
+        self.settings, self.http, self._store = settings, http, store
+
+    async def open(self, url: str = URL, **ingest: int) -> Desk:
+        """Return a pull of the toy at ``url``."""
+        limit = Limit(
+            name="weight",
+            weight_max=20,
+            window_ms=60_000,
+            kind="rolling",
+            scope="address",
+        )
+        exchange: Exchange = replace(
+            self.settings.exchanges["kraken"], rest_url=url, limits=(limit,)
+        )
+        clock = ManualClock()
+        purse = await open_purse(self._store, exchange.limits, clock)
+        rules = replace(self.settings.ingest, **ingest)
+        return Desk(Pull(TOY, exchange, rules, purse, clock, self.http), clock)
 
 
 @pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """Return the client that a worker has."""
-    async with open_client(settings.ingest) as client:
-        yield client
+async def desks(settings: Settings, client: Client) -> AsyncIterator[Desks]:
+    """Return what opens pulls, with the HTTP client that a worker has."""
+    async with open_client(settings.ingest) as http:
+        yield Desks(settings, http, client)
 
 
 @pytest.fixture
-def desk(settings: Settings, client: httpx.AsyncClient) -> Desk:
+async def desk(desks: Desks) -> Desk:
     """Return a pull whose exchange is mocked."""
-    return make_desk(settings, client)
+    return await desks.open()
 
 
 @pytest.fixture
@@ -175,7 +196,7 @@ async def test_being_limited_cools_the_whole_exchange(
     with pytest.raises(RateLimited) as caught:
         await desk.fetch()
     assert caught.value.retry_after_ms == wait_ms
-    cooldown = desk.budget.cooling(desk.clock.wall_ms())
+    cooldown = desk.purse.cooling()
     assert cooldown is not None
     assert cooldown.until_ms == desk.clock.wall_ms() + wait_ms
     with pytest.raises(RateLimited, match="cooldown"):
@@ -205,14 +226,35 @@ async def test_an_exchange_in_trouble_is_down(
     with pytest.raises(ExchangeDown, match=f"toy cannot be read: HTTP {status}"):
         await desk.fetch()
     assert desk.used == 4
-    assert desk.budget.cooling(desk.clock.wall_ms()) is None
+    assert desk.purse.cooling() is None
 
 
 async def test_a_block_says_what_to_do(desk: Desk, web: respx.MockRouter) -> None:
-    """It is permanent for the address, and not a limit."""
+    """It is permanent for the address, and not a limit: but no less to be heeded."""
     web.get("/v1/all").respond(451, json={})
     with pytest.raises(Refused, match="go elsewhere"):
         await desk.fetch()
+    cooldown = desk.purse.cooling()
+    assert cooldown is not None
+    assert cooldown.until_ms == desk.clock.wall_ms() + REFUSED_MS
+    assert "go elsewhere" in cooldown.reason
+
+
+async def test_an_exchange_that_fails_again_and_again_is_left_alone(
+    desk: Desk, web: respx.MockRouter
+) -> None:
+    """Then one probe tells whether it is back."""
+    route = web.get("/v1/all").respond(503)
+    for _ in range(5):
+        with pytest.raises(ExchangeDown, match=r"HTTP 503$"):
+            await desk.fetch(CHEAP)
+    with pytest.raises(ExchangeDown, match=r"HTTP 503 \(5 times in a row\)"):
+        await desk.fetch(CHEAP)
+    assert route.call_count == 5
+    desk.clock.advance(2_000)
+    route.respond(json=[])
+    await desk.fetch(CHEAP)
+    assert desk.pull.breaker.circuit(desk.clock.monotonic_ms()).state == "closed"
 
 
 async def test_a_page_instead_of_json_is_down(
@@ -274,10 +316,10 @@ async def test_a_body_that_cannot_be_unpacked_is_down(
 
 
 async def test_too_large_a_body_is_not_read_to_its_end(
-    settings: Settings, client: httpx.AsyncClient, web: respx.MockRouter
+    desks: Desks, web: respx.MockRouter
 ) -> None:
     """Everything has a limit; what came before it has been paid for."""
-    desk = make_desk(settings, client, body_max=50)
+    desk = await desks.open(body_max=50)
     read: list[int] = []
 
     async def parts() -> AsyncIterator[bytes]:
@@ -325,51 +367,56 @@ async def peer(
     """Listen; answer each request with these bytes and close, or never with None."""
     requests: list[bytes] = []
     done = asyncio.Event()
+    writers: set[asyncio.StreamWriter] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        requests.append(await reader.readuntil(b"\r\n\r\n"))
-        if reply is None:
-            await done.wait()
-        else:
-            writer.write(reply)
-        writer.close()
+        writers.add(writer)
+        try:
+            requests.append(await reader.readuntil(b"\r\n\r\n"))
+            if reply is None:
+                await done.wait()
+            else:
+                writer.write(reply)
+        except (asyncio.IncompleteReadError, OSError):
+            # Somebody who spoke no HTTP, or hung up before.
+            return
+        finally:
+            writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     async with server:
         scheme = "https" if tls else "http"
         yield f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}", requests
         done.set()
+        for writer in writers:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
-async def test_a_cut_body_is_down_and_spent(
-    settings: Settings, client: httpx.AsyncClient
-) -> None:
+async def test_a_cut_body_is_down_and_spent(desks: Desks) -> None:
     """Half a list of prices must not pass for a whole one."""
     reply = b'HTTP/1.1 200 OK\r\nX-Used: 12\r\nContent-Length: 99\r\n\r\n{"BTC'
     async with peer(reply) as (url, _):
-        desk = make_desk(settings, client, url)
+        desk = await desks.open(url)
         with pytest.raises(ExchangeDown, match="connection broke off"):
             await desk.fetch()
         assert desk.used == 12
 
 
-async def test_the_whole_request_has_one_deadline(
-    settings: Settings, client: httpx.AsyncClient
-) -> None:
+async def test_the_whole_request_has_one_deadline(desks: Desks) -> None:
     """A server that says nothing must not hold up the plan."""
     async with peer(None) as (url, _):
-        desk = make_desk(settings, client, url, request_timeout_ms=150)
+        desk = await desks.open(url, request_timeout_ms=150)
         with pytest.raises(ExchangeDown, match=r"timed out after 0\.15 s"):
             await desk.fetch()
         assert desk.used == 4
 
 
-async def test_cancelled_in_flight_it_stays_spent(
-    settings: Settings, client: httpx.AsyncClient
-) -> None:
+async def test_cancelled_in_flight_it_stays_spent(desks: Desks) -> None:
     """The exchange has counted it, whoever is still waiting for the answer."""
     async with peer(None) as (url, requests), asyncio.TaskGroup() as tasks:
-        desk = make_desk(settings, client, url)
+        desk = await desks.open(url)
         task = tasks.create_task(desk.fetch())
         await eventually(lambda: bool(requests))
         task.cancel()
@@ -378,49 +425,55 @@ async def test_cancelled_in_flight_it_stays_spent(
         assert desk.used == 4
 
 
-async def test_cancelled_before_it_left_it_is_given_back(
-    settings: Settings, client: httpx.AsyncClient
-) -> None:
+@contextmanager
+def crowded() -> Iterator[str]:
+    """Listen where nobody gets in any more: whoever connects waits."""
+    with closing(socket.create_server(("127.0.0.1", 0), backlog=0)) as door:
+        address = door.getsockname()
+        crowd = [socket.socket() for _ in range(4)]
+        for one in crowd:
+            one.settimeout(0)
+            one.connect_ex(address)
+        yield f"http://127.0.0.1:{address[1]}"
+        for one in crowd:
+            one.close()
+
+
+async def test_cancelled_before_it_left_it_is_given_back(desks: Desks) -> None:
     """Nobody has counted it."""
-    desk = make_desk(settings, client, "http://127.0.0.1:9")
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(desk.fetch())
-        await asyncio.sleep(0)
-        assert desk.used == 4
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    assert desk.used == 0
+    with crowded() as url:
+        desk = await desks.open(url)
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(desk.fetch())
+            await eventually(lambda: desk.reserved == 4)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert desk.used == 0
 
 
-async def test_a_closed_port_is_a_refused_connection(
-    settings: Settings, client: httpx.AsyncClient
-) -> None:
+async def test_a_closed_port_is_a_refused_connection(desks: Desks) -> None:
     """The first thing to look for when a proxy or a simulator is not up."""
     async with peer(b"") as (url, _):
         pass
-    desk = make_desk(settings, client, url)
+    desk = await desks.open(url)
     with pytest.raises(ExchangeDown, match=r"^toy cannot be read: connection refused$"):
         await desk.fetch()
     assert desk.used == 0
 
 
-async def test_an_unknown_name_is_said_so(
-    settings: Settings, client: httpx.AsyncClient
-) -> None:
+async def test_an_unknown_name_is_said_so(desks: Desks) -> None:
     """Without internet this is what every exchange looks like."""
-    desk = make_desk(settings, client, "http://no-such-host.invalid")
+    desk = await desks.open("http://no-such-host.invalid")
     with pytest.raises(ExchangeDown, match=r"name cannot be resolved$"):
         await desk.fetch()
     assert desk.used == 0
 
 
-async def test_a_certificate_problem_is_named(
-    settings: Settings, client: httpx.AsyncClient
-) -> None:
+async def test_a_certificate_problem_is_named(desks: Desks) -> None:
     """A proxy that opens TLS wants its certificate installed: say so."""
     async with peer(b"", tls=toy_tls()) as (url, requests):
-        desk = make_desk(settings, client, url)
+        desk = await desks.open(url)
         with pytest.raises(ExchangeDown, match=r"certificate not accepted: self-sig"):
             await desk.fetch()
     assert not requests

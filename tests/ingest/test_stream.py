@@ -15,11 +15,16 @@ from relay.clock import Clock, ManualClock
 from relay.config import Limit, Settings
 from relay.exchanges.adapter import Rules
 from relay.ingest import line, roll
-from relay.ingest.budget import Budget
 from relay.ingest.stream import spread
 from tests.harness import eventually
 from tests.ingest.peer import Bench, Caller, Peer, listening
 from tests.ingest.toy import RULES, Toy
+
+
+@pytest.fixture
+def settings(settings: Settings, valkey_url: str) -> Settings:
+    """Return the settings with a store in them: what is spent is taken from there."""
+    return replace(settings, store=replace(settings.store, url=valkey_url))
 
 
 @pytest.fixture
@@ -252,7 +257,7 @@ async def test_a_limit_that_the_stream_meets_cools_the_whole_exchange(
         await met(bench, peer)
         await peer.caller.tell("limited")
         await eventually(lambda: bool(bench.sink.downs))
-        cooldown = bench.budget.cooling(bench.clock.wall_ms())
+        cooldown = bench.stream.purse.cooling()
         assert cooldown is not None
         assert cooldown.until_ms > bench.clock.wall_ms() + 50_000
 
@@ -291,9 +296,8 @@ async def test_a_refused_upgrade_says_why(
         else:
             await asyncio.sleep(0.2)
             assert len(peer.attempts_ms) == 1
-        assert (bench.budget.cooling(bench.clock.wall_ms()) is None) is (
-            refusal[0] != 429
-        )
+        # The cooldown is everybody's: other instances and REST are as unwelcome.
+        assert (bench.stream.purse.cooling() is None) is again
         assert bench.connects == len(peer.attempts_ms)
 
 
@@ -330,8 +334,10 @@ async def test_attempts_come_from_the_budget(
 ) -> None:
     """Ten workers restarting in a loop must not get the address banned."""
     bench = Bench(settings, peer.url, clock)
-    limit = Limit(name="connect", weight_max=3, window_ms=60_000, kind="rolling")
-    bench.stream.budget = Budget("toy", (limit,))
+    limit = Limit(
+        name="connect", weight_max=3, window_ms=60_000, kind="rolling", scope="address"
+    )
+    bench.allow(limit)
     peer.refusal = (503, {})
     async with bench.running("A"):
         spent = "connect: 3 of 3 used, 1 asked for"
@@ -350,12 +356,14 @@ async def test_attempts_are_ever_further_apart(settings: Settings) -> None:
             settings, peer.url, clock, reconnect_min_ms=40, reconnect_max_ms=200
         )
         async with bench.running("A"):
-            while len(peer.attempts_ms) < 6:
+            while len(peer.attempts_ms) < 7:
                 await asyncio.sleep(0.002)
                 clock.advance(1)
         waits = [after - before for before, after in pairwise(peer.attempts_ms)]
-    # Chance says a half; the clock stands still while an attempt is made.
-    for wait_ms, expected_ms in zip(waits, [20, 40, 80, 100, 100], strict=True):
+    # Chance says a half; the clock stands still while an attempt is made. After five
+    # failures the breaker is open, for two seconds and then for four.
+    expected = [20, 40, 80, 100, 2_000, 4_000]
+    for wait_ms, expected_ms in zip(waits, expected, strict=True):
         assert expected_ms <= wait_ms <= expected_ms + 15
 
 

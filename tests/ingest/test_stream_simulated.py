@@ -11,12 +11,13 @@ from msgspec.structs import replace
 from relay.clock import Clock
 from relay.config import Exchange, Settings, load
 from relay.exchanges import open_adapter
-from relay.ingest.budget import Budget
 from relay.ingest.stream import Stream
 from relay.model import Update
 from relay.simulator.ledger import ExchangeCounts
 from relay.simulator.server import Simulator
-from tests.harness import eventually
+from relay.store.embedded import embedded
+from tests.harness import eventually, open_client
+from tests.ingest.purses import open_purse
 
 SYMBOLS = {
     "binance": ("BTCUSDT", "ETHUSDT"),
@@ -96,23 +97,25 @@ async def streaming(
 ) -> AsyncIterator[tuple[Stream, Prices]]:
     """Stream these symbols of an exchange; in the end the referee is asked."""
     settings, exchange = configured(name, simulator)
-    prices = Prices()
-    stream = Stream(
-        open_adapter(name, exchange),
-        exchange,
-        replace(settings.ingest, reconnect_min_ms=50),
-        Budget(name, exchange.limits),
-        Clock(),
-        prices,
-        lambda: 0.5,
-    )
-    stream.want(symbols)
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(stream.run())
-        try:
-            yield stream, prices
-        finally:
-            task.cancel()
+    prices, clock = Prices(), Clock()
+    async with embedded() as url, open_client(url, settings) as client:
+        purse = await open_purse(client, exchange.limits, clock, exchange=name)
+        stream = Stream(
+            open_adapter(name, exchange),
+            exchange,
+            replace(settings.ingest, reconnect_min_ms=50),
+            purse,
+            clock,
+            prices,
+            lambda: 0.5,
+        )
+        stream.want(symbols)
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(stream.run())
+            try:
+                yield stream, prices
+            finally:
+                task.cancel()
     await eventually(lambda: counted(name, simulator).total.connections.open == 0)
     total = counted(name, simulator).total
     assert (total.breaches_total, total.bans, total.missed_pongs) == (0, 0, 0)

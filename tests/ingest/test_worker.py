@@ -72,7 +72,7 @@ async def test_a_worker_fills_the_board_and_marks_the_grid(
     reader = Reader(client, keys)
     async with working(simulated) as (worker, _), running(worker):
         await _until_shown(reader, INSTRUMENTS)
-        assert (await reader.read([])).head.alive
+        await until(partial(_is_alive, reader))
         symbols = await reader.symbols()
         assert "binance" in symbols["BTC-USDT"]
         async with reader.follow(wait_ms=3_000) as follower:
@@ -84,6 +84,66 @@ async def test_a_worker_fills_the_board_and_marks_the_grid(
                 marks += [one.item for one in entries if isinstance(one.item, Mark)]
         assert marks[1].number == marks[0].number + 1
     assert not await client.valkey.exists(keys.lease)
+
+
+async def test_a_worker_that_lost_its_lease_leads_again(
+    simulated: Settings, client: Client, keys: Keys
+) -> None:
+    """Being overtaken costs a term, and not the process."""
+    reader = Reader(client, keys)
+
+    async def leads_again(token: int) -> bool:
+        head = (await reader.read([])).head
+        return head.token > token and head.holder == worker.holder
+
+    async with working(simulated) as (worker, _), running(worker):
+        await _until_shown(reader, {"BTC-USD"})
+        for _ in range(2):
+            token = (await reader.read([])).head.token + 1
+            ends_ms = client.clock.wall_ms() + 300
+            await client.valkey.set(keys.lease, f"b {token} {ends_ms}", px=300)
+            await until(partial(leads_again, token))
+
+
+async def test_a_store_that_is_wiped_costs_the_leader_nothing(
+    simulated: Settings, client: Client, keys: Keys, simulator: Simulator
+) -> None:
+    """It goes on under its own token, and fills the store from what it holds."""
+    reader = Reader(client, keys)
+    async with working(simulated) as (worker, _), running(worker):
+        await _until_shown(reader, INSTRUMENTS)
+        before = (await reader.read([])).head
+        opened = _opened(simulator)
+        await client.valkey.delete(
+            keys.lease, keys.head, keys.tickers, keys.log, keys.beat, keys.symbols
+        )
+        await _until_shown(reader, INSTRUMENTS)
+        await until(reader.symbols)  # type: ignore[arg-type] # none is as good as False
+        after = (await reader.read([])).head
+        assert after.epoch > before.epoch
+        assert after.offset > before.offset
+        assert _opened(simulator) == opened, "no connection was made for it"
+
+
+async def test_tickers_that_the_store_threw_away_are_written_again(
+    simulated: Settings, client: Client, keys: Keys
+) -> None:
+    """A store that is full may throw away the quiet ones, which nobody else has."""
+    reader = Reader(client, keys)
+    async with working(simulated) as (worker, _), running(worker):
+        await _until_shown(reader, INSTRUMENTS)
+        held = set((await reader.read(None)).tickers)
+        await client.valkey.delete(keys.tickers, keys.symbols)
+        await _until_shown(reader, held)
+
+
+def _opened(simulator: Simulator) -> list[int]:
+    counts = simulator.counts().exchanges.values()
+    return [one.total.connections.opened for one in counts]
+
+
+async def _is_alive(reader: Reader) -> bool:
+    return (await reader.read([])).head.alive
 
 
 async def test_a_tick_is_the_same_ingestion_and_ends_in_time(

@@ -50,6 +50,7 @@ class BudgetMachine(RuleBasedStateMachine):
             weight_max=most,
             window_ms=WINDOW_MS,
             kind="fixed" if kind == "fixed" else "rolling",
+            scope="address",
         )
         self.budget = Budget("sim", [self.limit], flight_ms=FLIGHT_MS)
         self.now_ms, self.skew_ms, self.tells = 1_000_000, skew_ms, tells

@@ -66,10 +66,9 @@ class Process:
             return await self._process.wait()
 
 
-@asynccontextmanager
-async def relay(*arguments: str, **environ: str) -> AsyncIterator[Process]:
-    """Run ``relay`` in a session of its own; whatever is left of it is killed."""
-    started = await asyncio.create_subprocess_exec(
+async def spawn(*arguments: str, **environ: str) -> asyncio.subprocess.Process:
+    """Start ``relay`` in a session of its own; whoever starts it ends it."""
+    return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "relay",
@@ -79,6 +78,12 @@ async def relay(*arguments: str, **environ: str) -> AsyncIterator[Process]:
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
+
+
+@asynccontextmanager
+async def relay(*arguments: str, **environ: str) -> AsyncIterator[Process]:
+    """Run ``relay`` in a session of its own; whatever is left of it is killed."""
+    started = await spawn(*arguments, **environ)
     process = Process(started)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(process.listen())

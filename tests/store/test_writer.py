@@ -120,6 +120,40 @@ async def test_a_batch_that_builds_on_another_offset_is_refused(
     assert (refused.value.epoch, refused.value.offset) == ("k3", 100)
 
 
+async def test_a_leader_goes_on_over_a_store_that_was_wiped(
+    client: Client, keys: Keys, writer: Writer, lease: Lease
+) -> None:
+    """It knows of nobody, so whoever led goes on, under the same token."""
+    await writer.publish(lease, _batch(100))
+    await client.valkey.delete(keys.lease, keys.head, keys.tickers, keys.log)
+    with pytest.raises(OutOfStep):
+        await writer.publish(lease, _batch(200, 100))
+    await writer.publish(lease, _batch(200))
+    assert await writer.take("b", LIFE_MS) is None
+
+
+async def test_a_leader_goes_on_over_a_copy_from_before_its_term(
+    client: Client, keys: Keys, writer: Writer, lease: Lease
+) -> None:
+    """Nobody led since, as far as the store can tell."""
+    await client.valkey.delete(keys.lease)
+    await client.valkey.hset(keys.head, "token", str(lease.token - 1))
+    await writer.publish(lease, _batch(100))
+    assert await writer.take("b", LIFE_MS) is None
+
+
+async def test_over_a_wiped_store_only_one_goes_on(
+    client: Client, keys: Keys, writer: Writer, lease: Lease
+) -> None:
+    """Somebody was faster: the store is theirs now."""
+    await client.valkey.delete(keys.lease, keys.head)
+    assert await writer.take("b", LIFE_MS) is not None
+    with pytest.raises(LeaseLost):
+        await writer.publish(lease, _batch(100))
+    with pytest.raises(LeaseLost):
+        await writer.keep(lease, LIFE_MS)
+
+
 @pytest.mark.parametrize("wrong", [Lease("b", 0), Lease("a", 1)])
 async def test_nothing_is_written_without_the_lease(
     client: Client, keys: Keys, writer: Writer, lease: Lease, wrong: Lease

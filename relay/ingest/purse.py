@@ -1,0 +1,234 @@
+"""One exchange's purse: what is spent is taken from books that all instances share.
+
+The arithmetic is ``budget``'s, done here and written back if nobody was faster; the
+sending is ``pull``'s and ``line``'s.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Final, TypeVar
+
+import msgspec
+
+from relay.clock import Clock
+from relay.config import Exchange, Limit
+from relay.errors import ExchangeError, StoreDown
+from relay.exchanges.adapter import Usage
+from relay.ingest.budget import (
+    FLIGHT_MS,
+    Book,
+    Budget,
+    Cooldown,
+    Gauge,
+    Priority,
+    Reservation,
+    Wait,
+    follow,
+    offence_of,
+    recover,
+    stock,
+)
+from relay.store.client import Client, address
+from relay.store.ledger import Ledgers
+
+T = TypeVar("T")
+Change = Callable[[Budget], object]
+
+# Each time somebody else was faster; so many are never at it at once.
+_TRIES_MAX: Final = 1_000
+# What could not be written down while the store was away; the oldest goes first, and
+# stays spent as it was reserved.
+_OWED_MAX: Final = 1_000
+# Books outlive their longest window, and what was under way at its end.
+_LIFE_WINDOWS: Final = 2
+_LIFE_MIN_MS: Final = 86_400_000
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(Book).decode
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What one exchange allows, and under which names it counts us.
+
+    ``scopes`` has a book's name for each scope that a limit counts by. ``refused_ms``
+    is how long an exchange that refuses us is left alone at first.
+    """
+
+    limits: Sequence[Limit]
+    scopes: Mapping[str, str]
+    refused_ms: int
+    flight_ms: int = FLIGHT_MS
+
+
+def terms_of(exchange: Exchange, *, egress: str, refused_ms: int) -> Terms:
+    """Return an exchange's terms; a limit by key without a key is one by address."""
+    limits = exchange.limits
+    if not exchange.key:
+        limits = tuple(msgspec.structs.replace(one, scope="address") for one in limits)
+    scopes = {"address": f"address:{egress}"}
+    if any(limit.scope == "key" for limit in limits):
+        digest = blake2b(exchange.key.encode(), digest_size=8).hexdigest()
+        scopes["key"] = f"key:{digest}"
+    return Terms(limits, scopes, refused_ms)
+
+
+class Purse:
+    """What may be spent at one exchange, by whichever instance.
+
+    Nothing is sent that was not taken from the shared books first: while the store
+    cannot be reached, nothing is.
+    """
+
+    def __init__(
+        self, exchange: str, terms: Terms, client: Client, clock: Clock
+    ) -> None:
+        self.exchange, self._terms, self._clock = exchange, terms, clock
+        self._ledgers = Ledgers(client, exchange, list(terms.scopes.values()))
+        windows_ms = [limit.window_ms for limit in terms.limits]
+        self._life_ms = max(_LIFE_MIN_MS, *(_LIFE_WINDOWS * one for one in windows_ms))
+        self._limits: dict[str, list[Limit]] = {scope: [] for scope in terms.scopes}
+        for limit in terms.limits:
+            self._limits[limit.scope].append(limit)
+        # The books' bytes as this process believes them to be in the store.
+        self._stored: list[bytes] = [b""] * len(terms.scopes)
+        # The newest state that the store has acknowledged, or told.
+        self._known: dict[str, Book] = {}
+        self._owed: deque[Change] = deque(maxlen=_OWED_MAX)
+
+    async def reserve(
+        self, costs: Sequence[tuple[str, int]], *, priority: Priority
+    ) -> Reservation | Wait:
+        """Reserve from all limits at once, or say what to wait for.
+
+        Cancelled, it may have been reserved, and then stays spent.
+
+        Raises:
+            StoreDown: the store cannot be reached, so nothing may be spent.
+        """
+
+        def take(budget: Budget) -> Reservation | Wait:
+            now_ms = self._clock.wall_ms()
+            return budget.reserve(costs, now_ms=now_ms, priority=priority)
+
+        return await self._change(take)
+
+    async def settle(
+        self, reservation: Reservation, usages: Sequence[Usage], *, now_ms: int
+    ) -> None:
+        """Correct a reservation by what its answer tells, at the answer's arrival.
+
+        Where the store is away, it is done when it is back.
+        """
+        await self._note(lambda one: one.settle(reservation, usages, now_ms=now_ms))
+
+    async def cancel(self, reservation: Reservation) -> None:
+        """Give a reservation back: its request has certainly not been sent."""
+        await self._note(lambda one: one.cancel(reservation))
+
+    def owe(self, change: Change) -> None:
+        """Have a change written down with the next one, by whoever may not wait now."""
+        self._owed.append(change)
+
+    async def heed(self, error: ExchangeError) -> None:
+        """Leave the exchange alone for as long as an answer of it asks for."""
+        offence = offence_of(error, refused_ms=self._terms.refused_ms)
+        if offence is not None:
+            now_ms = self._clock.wall_ms()
+            await self._note(lambda one: one.offend(offence, now_ms=now_ms))
+
+    def cooling(self) -> Cooldown | None:
+        """Return the cooldown as far as this process knows, None for none."""
+        return self._remembered().cooling(self._clock.wall_ms())
+
+    def gauges(self) -> list[Gauge]:
+        """Tell how every limit stands, as far as this process knows; empty at first."""
+        if not self._known:
+            return []
+        return self._remembered().gauges(self._clock.wall_ms())
+
+    def _remembered(self) -> Budget:
+        books = {scope: _copy(book) for scope, book in self._known.items()}
+        now_ms = self._clock.wall_ms()
+        for scope, limits in self._limits.items():
+            stock(books.setdefault(scope, Book(born_ms=now_ms)), limits, now_ms)
+        budget = self._budget(books)
+        for change in self._owed:
+            change(budget)
+        return budget
+
+    def _budget(self, books: Mapping[str, Book]) -> Budget:
+        terms = self._terms
+        return Budget(
+            self.exchange, terms.limits, flight_ms=terms.flight_ms, books=books
+        )
+
+    async def _note(self, change: Change) -> None:
+        """Write a change down now, or owe it while the store is away."""
+        self._owed.append(change)
+        try:
+            await self._change(lambda _: None)
+        except StoreDown:
+            return
+
+    async def _change(self, change: Callable[[Budget], T]) -> T:
+        """Change the books as a whole, again and again until nobody was faster.
+
+        Raises:
+            StoreDown: the store cannot be reached.
+        """
+        async with self._ledgers.turn:
+            for _ in range(_TRIES_MAX):
+                owed = list(self._owed)
+                books = self._open()
+                budget = self._budget(books)
+                for one in owed:
+                    one(budget)
+                outcome = change(budget)
+                budget.revise(self._clock.wall_ms())
+                if await self._write(books):
+                    self._paid(owed)
+                    return outcome
+        raise StoreDown(address(self._ledgers.url), "its ledger never stands still")
+
+    def _paid(self, changes: Sequence[Change]) -> None:
+        # More may be owed by now, and the oldest may have made room for it.
+        for change in changes:
+            if self._owed and self._owed[0] is change:
+                self._owed.popleft()
+
+    def _open(self) -> dict[str, Book]:
+        """Read the books, and go on from what is remembered where they are lost."""
+        now_ms = self._clock.wall_ms()
+        books: dict[str, Book] = {}
+        for scope, stored in zip(self._limits, self._stored, strict=True):
+            known = self._known.get(scope)
+            book, lost = follow(_read(stored), known and _copy(known), now_ms)
+            stock(book, self._limits[scope], now_ms)
+            if lost:
+                recover(book, now_ms, self._terms.flight_ms)
+            books[scope] = book
+        return books
+
+    async def _write(self, books: dict[str, Book]) -> bool:
+        after = [_encode(book) for book in books.values()]
+        found = await self._ledgers.replace(self._stored, after, life_ms=self._life_ms)
+        if found is not None:
+            self._stored = found
+            return False
+        self._stored, self._known = after, books
+        return True
+
+
+def _read(value: bytes) -> Book | None:
+    """Read a book; one that another version wrote is as good as lost."""
+    try:
+        return _decode(value) if value else None
+    except msgspec.DecodeError:
+        return None
+
+
+def _copy(book: Book) -> Book:
+    return _decode(_encode(book))

@@ -1,0 +1,259 @@
+"""Spending together: many purses, one ledger in a real store that may fail."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from relay.clock import ManualClock
+from relay.config import Limit, Settings, load
+from relay.errors import RateLimited, Refused, StoreDown
+from relay.exchanges.adapter import Usage
+from relay.ingest.budget import Book, Priority, Reservation, Wait
+from relay.ingest.purse import Purse, Terms, terms_of
+from relay.store.client import Client
+from relay.store.embedded import embedded
+from relay.store.ledger import ledger_key
+from tests.harness import open_client
+from tests.ingest.purses import fresh_terms, lay_open
+
+WEIGHT = Limit(
+    name="weight", weight_max=100, window_ms=60_000, kind="rolling", scope="address"
+)
+COSTS = (("weight", 10),)
+MOST = 95
+
+
+class Till:
+    """One ledger, and as many purses over it as anybody wants."""
+
+    def __init__(self, client: Client, terms: Terms) -> None:
+        self.client, self.terms, self.clock = client, terms, ManualClock()
+        self.key = ledger_key("toy", terms.scopes["address"])
+
+    def purse(self) -> Purse:
+        """Open another instance's purse."""
+        return Purse("toy", self.terms, self.client, self.clock)
+
+    async def laid_open(self) -> "Till":
+        """Have nothing spent."""
+        await lay_open(self.client, "toy", self.terms, self.clock.wall_ms())
+        return self
+
+
+@pytest.fixture
+async def till(client: Client) -> Till:
+    """Return a ledger of which nothing is spent."""
+    return await Till(client, fresh_terms([WEIGHT])).laid_open()
+
+
+async def take(purse: Purse, cost: int = 10) -> Reservation | Wait:
+    """Ask for weight, as whoever keeps a stream up."""
+    return await purse.reserve((("weight", cost),), priority=Priority.KEEP)
+
+
+async def granted(purse: Purse, cost: int = 10) -> Reservation:
+    """Insist on being granted."""
+    leave = await take(purse, cost)
+    assert isinstance(leave, Reservation)
+    return leave
+
+
+async def test_fifty_purses_at_once_never_pass_the_limit(
+    till: Till, settings: Settings
+) -> None:
+    """Reserved atomically: whoever was slower counts anew over what there is."""
+    url = till.client.settings.url
+    async with open_client(url, settings) as other:
+        purses = [
+            Purse("toy", till.terms, client, till.clock)
+            for client in (till.client, other)
+            for _ in range(25)
+        ]
+        async with asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(take(purse, 3)) for purse in purses]
+    leaves = [task.result() for task in asked]
+    granted = [one for one in leaves if isinstance(one, Reservation)]
+    assert len(granted) == MOST // 3
+    assert len({one.id for one in granted}) == len(granted)
+
+
+async def test_what_one_settles_and_cancels_all_see(till: Till) -> None:
+    """The exchange's count wins for everybody who shares the address."""
+    first, other = till.purse(), till.purse()
+    leave, unsent = await granted(first), await granted(first)
+    await first.settle(
+        leave, [Usage(limit="weight", used=60)], now_ms=till.clock.wall_ms()
+    )
+    await first.cancel(unsent)
+    assert isinstance(await take(other, 36), Wait)
+    assert isinstance(await take(other, 35), Reservation)
+
+
+async def test_a_cooldown_is_everybodys_at_once(till: Till) -> None:
+    """The exchange knows an address, not an instance."""
+    first, other = till.purse(), till.purse()
+    await granted(other)
+    await first.heed(RateLimited("toy", "address", 40_000))
+    leave = await take(other)
+    assert isinstance(leave, Wait)
+    assert leave.until_ms == till.clock.wall_ms() + 40_000
+    assert other.cooling() is not None
+
+
+async def test_a_mistaken_request_cools_nobody(till: Till) -> None:
+    """Its neighbours are as welcome as before."""
+    purse = till.purse()
+    await purse.heed(Refused("toy", "request", "no such symbol"))
+    assert isinstance(await take(purse), Reservation)
+
+
+async def test_a_forgotten_script_is_sent_again(till: Till) -> None:
+    """A store that restarted, or was told to forget its scripts, knows none."""
+    purse = till.purse()
+    await granted(purse)
+    await till.client.valkey.script_flush()
+    await granted(purse)
+
+
+async def test_a_wiped_ledger_counts_as_spent_for_whoever_remembers(
+    till: Till,
+) -> None:
+    """Until what was under way has landed, and its window is over."""
+    purse = till.purse()
+    await granted(purse)
+    await till.client.valkey.delete(till.key)
+    assert isinstance(await take(purse, 1), Wait)
+    till.clock.advance(60_000 + 60_000)
+    assert isinstance(await take(purse, 1), Wait)
+    till.clock.advance(1)
+    assert isinstance(await take(purse, MOST), Reservation)
+
+
+async def test_a_wiped_ledger_leaves_the_spare_to_whoever_knows_nothing(
+    till: Till,
+) -> None:
+    """All of it may have been spent: spare and brim together are the limit."""
+    await granted(till.purse(), MOST)
+    await till.client.valkey.delete(till.key)
+    newcomer = till.purse()
+    assert isinstance(await take(newcomer, 6), Wait)
+    assert isinstance(await take(newcomer, 5), Reservation)
+    assert isinstance(await take(newcomer, 1), Wait)
+
+
+async def test_a_ledger_begun_anew_by_another_counts_as_spent(till: Till) -> None:
+    """The other did not know what this one had under way."""
+    purse, newcomer = till.purse(), till.purse()
+    await granted(purse)
+    await till.client.valkey.delete(till.key)
+    till.clock.advance(1)
+    await granted(newcomer, 1)
+    assert isinstance(await take(purse, 1), Wait)
+    assert isinstance(await take(newcomer, 1), Wait)
+
+
+async def test_an_older_copy_counts_as_spent(till: Till) -> None:
+    """A store restored from yesterday's copy must not give the weight back."""
+    purse = till.purse()
+    await granted(purse)
+    copy = await till.client.valkey.get(till.key)
+    await granted(purse, 80)
+    assert copy is not None
+    await till.client.valkey.set(till.key, copy)
+    assert isinstance(await take(purse, 1), Wait)
+    assert isinstance(await take(till.purse(), 1), Wait)
+
+
+async def test_a_book_that_nobody_can_read_is_a_lost_one(till: Till) -> None:
+    """Another version wrote it; nothing is known, so nothing but the spare is left."""
+    await till.client.valkey.set(till.key, b"\x00 not ours")
+    assert isinstance(await take(till.purse(), 6), Wait)
+    assert isinstance(await take(till.purse(), 5), Reservation)
+
+
+async def test_books_tidy_themselves_away(till: Till) -> None:
+    """A name that nobody uses any more leaves nothing behind."""
+    await granted(till.purse())
+    assert 0 < await till.client.valkey.pttl(till.key) <= 86_400_000
+
+
+@pytest.fixture
+async def doomed(settings: Settings) -> AsyncIterator[tuple[Till, "asyncio.Event"]]:
+    """Return a ledger in a store that is gone once the event is set."""
+    gone, ready = asyncio.Event(), asyncio.Event()
+    tills: list[Till] = []
+
+    async def host() -> None:
+        async with embedded() as url, open_client(url, settings) as client:
+            tills.append(await Till(client, fresh_terms([WEIGHT])).laid_open())
+            ready.set()
+            await gone.wait()
+            await client.valkey.shutdown(nosave=True)
+            gone.clear()
+            await gone.wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(host())
+        await ready.wait()
+        yield tills[0], gone
+        task.cancel()
+
+
+async def test_without_a_store_nothing_new_is_spent(
+    doomed: tuple[Till, asyncio.Event],
+) -> None:
+    """Whoever cannot count must not send; what it learns, it writes down later."""
+    till, gone = doomed
+    purse = till.purse()
+    leave = await granted(purse)
+    gone.set()
+    while gone.is_set():  # noqa: ASYNC110 - the store's end is another task's
+        await asyncio.sleep(0.01)
+    with pytest.raises(StoreDown):
+        await take(purse)
+    await purse.settle(
+        leave, [Usage(limit="weight", used=33)], now_ms=till.clock.wall_ms()
+    )
+    await purse.heed(RateLimited("toy", "address", 5_000))
+    assert purse.gauges()[0].used == 33
+    assert purse.cooling() is not None
+
+
+async def test_what_was_owed_is_written_with_the_next_change(till: Till) -> None:
+    """Whoever was cancelled may not wait for the store."""
+    purse, other = till.purse(), till.purse()
+    leave = await granted(purse, 90)
+    purse.owe(lambda budget: budget.cancel(leave))
+    assert purse.gauges()[0].used == 0
+    assert isinstance(await take(other, 10), Wait)
+    await granted(purse, 1)
+    assert isinstance(await take(other, 90), Reservation)
+
+
+async def test_a_ledger_is_json_that_a_person_can_read(till: Till) -> None:
+    """Who looks into the store wants to see what is spent."""
+    await granted(till.purse())
+    value = await till.client.valkey.get(till.key)
+    assert value is not None
+    book = msgspec.json.decode(value, type=Book)
+    assert [entry.cost for entry in book.ledgers["weight"].entries] == [10]
+
+
+def test_limits_count_by_address_or_by_key() -> None:
+    """Two deployments with one key share its credits, wherever they are."""
+    exchange = load(environ={"RELAY_COINCAP_KEY": "k"}).settings.exchanges["coincap"]
+    here = terms_of(exchange, egress="here", refused_ms=1)
+    there = terms_of(exchange, egress="there", refused_ms=1)
+    assert here.scopes["key"] == there.scopes["key"]
+    assert here.scopes["address"] != there.scopes["address"]
+    assert "k" not in here.scopes["key"].partition(":")[2].split()
+
+
+def test_without_a_key_everything_counts_by_address() -> None:
+    """A plan without a key is told apart by nothing else."""
+    exchange = load(environ={}).settings.exchanges["coincap"]
+    terms = terms_of(exchange, egress="here", refused_ms=1)
+    assert terms.scopes == {"address": "address:here"}
+    assert {limit.scope for limit in terms.limits} == {"address"}

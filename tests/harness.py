@@ -20,14 +20,14 @@ async def open_client(
         yield client
 
 
-async def eventually(holds: Callable[[], bool], *, within_s: float = 10) -> None:
+async def eventually(holds: Callable[[], bool], *, within_s: float = 30) -> None:
     """Wait until something holds, and fail when it does not in good time."""
     with anyio.fail_after(within_s):
         while not holds():  # noqa: ASYNC110 - the condition is another process's
             await anyio.sleep(0.01)
 
 
-async def until(holds: Callable[[], Awaitable[bool]], *, within_s: float = 15) -> None:
+async def until(holds: Callable[[], Awaitable[bool]], *, within_s: float = 45) -> None:
     """Wait until something that must be asked for holds, and fail when it does not."""
     with anyio.fail_after(within_s):
         while not await holds():  # noqa: ASYNC110 - it is another process's

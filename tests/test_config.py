@@ -86,6 +86,11 @@ def test_a_simulator_replaces_every_address() -> None:
             "expected https://host:port",
         ),
         ("[http", "file", "expected valid TOML"),
+        (
+            "[exchanges.bitstamp]\nenabled = true",
+            "exchanges.bitstamp",
+            "was 'bitstamp', expected one of binance",
+        ),
     ],
 )
 def test_a_bad_setting_names_file_key_value_and_what_was_expected(

@@ -100,5 +100,5 @@ async def test_the_readme_s_requests_are_answered() -> None:
 
 
 def test_the_readme_fits_a_reader() -> None:
-    """At most 250 lines."""
-    assert len(README.splitlines()) <= 250
+    """One screen to begin with, and no more than can be read in one go."""
+    assert len(README.splitlines()) <= 300

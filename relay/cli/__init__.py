@@ -15,8 +15,12 @@ _COMMANDS: Final = {
     "serve": "relay.cli.serve",
     "worker": "relay.cli.ingest",
     "tick": "relay.cli.ingest",
+    "warm": "relay.cli.warm",
     "sim": "relay.cli.sim",
     "replay": "relay.cli.replay",
+    "doctor": "relay.cli.doctor",
+    "top": "relay.cli.top",
+    "status": "relay.cli.status",
     "check-config": "relay.cli.settings",
 }
 

@@ -14,9 +14,8 @@ from relay.cli.run import (
     sentences,
     until_stopped,
 )
-from relay.cli.serve import require_store
 from relay.clock import Clock
-from relay.config import Settings, load
+from relay.config import Settings, load, require_store
 from relay.ingest.worker import open_worker
 from relay.store.client import connect
 

@@ -19,7 +19,7 @@ from relay.errors import FrameError
 from relay.exchanges import ADAPTERS, open_adapter
 from relay.exchanges.adapter import Adapter, Answer, Request, Session
 from relay.ingest.conflate import Merge
-from relay.model import Listing, Symbols, Update
+from relay.model import Listing, Symbols, Update, read_count
 
 _SECONDS: Final = 1000
 
@@ -212,7 +212,6 @@ class Player:
 
 
 def _answer(request: Request, item: Answered) -> Answer:
-    age = item.headers.get("age", "")
     return Answer(
         request=request,
         status=item.status,
@@ -220,7 +219,7 @@ def _answer(request: Request, item: Answered) -> Answer:
         body=item.body,
         sent_ms=item.at_ms,
         received_ms=item.at_ms,
-        age_ms=int(age) * _SECONDS if age.isdecimal() else 0,
+        age_ms=(read_count(item.headers.get("age", "")) or 0) * _SECONDS,
     )
 
 

@@ -18,6 +18,7 @@ file                       lines
 """
 
 import gzip
+import zlib
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -29,6 +30,8 @@ from msgspec import Struct
 from relay.errors import RelayError
 
 _SECONDS: Final = 1000
+# Of an instant in whole seconds: enough for any, and few enough to read.
+_DIGITS_MAX: Final = 12
 # Who speaks in a fixture: the client, the exchange in answer, the exchange by itself.
 _TURNS: Final = (b">", b"<", b"=")
 
@@ -101,7 +104,7 @@ def _lines(path: Path) -> Iterator[bytes]:
         with opened(path, "rb") as file:
             for line in file:
                 yield line.rstrip(b"\r\n")
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise RecordingError(path, 0, reason) from error
 
@@ -137,7 +140,9 @@ def _read_answers(lines: Iterator[bytes]) -> Iterator[Item]:
 def _instant_ms(text: bytes) -> int | None:
     """Read seconds since 1970 with a fraction, digit by digit: no float is needed."""
     whole, _, part = text.partition(b".")
-    if not (whole.isdigit() and (part.isdigit() or not part)):
+    if len(whole) > _DIGITS_MAX or not whole.isdigit():
+        return None
+    if part and not part.isdigit():
         return None
     return int(whole) * _SECONDS + int(part[:3].ljust(3, b"0") or b"0")
 
@@ -169,7 +174,7 @@ def _read_cassettes(lines: Iterator[bytes]) -> Iterator[Item]:
         try:
             cassette = _cassette.decode(line)
             at_ms = int(parsedate_to_datetime(cassette.recorded_at).timestamp())
-        except (msgspec.DecodeError, ValueError):
+        except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
             yield Unreadable(number)
             continue
         response = cassette.response

@@ -29,9 +29,10 @@ EXIT_FAILED: Final = 1
 
 
 def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run ``main`` until it is done; SIGINT and SIGTERM set the event it is given.
+    """Run ``main`` until it is done, or told to stop.
 
-    A second signal cancels it. Our own errors become one sentence and an exit status.
+    SIGINT, SIGTERM and SIGHUP set the event it is given; a second one cancels it. Our
+    own errors become one sentence and an exit status.
     """
     with sentences(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_watch(main))
@@ -47,8 +48,10 @@ async def _watch(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
             task.cancel()
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, signalled)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Ignored by who started us, such as nohup: so it stays.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, signalled)
     try:
         await main(stop)
     except asyncio.CancelledError:

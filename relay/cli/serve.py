@@ -10,10 +10,9 @@ from msgspec.structs import replace
 
 from relay.cli.run import console, log_to_stderr, option_config, run, sentences
 from relay.clock import Clock
-from relay.config import Settings, load
+from relay.config import Settings, load, require_store
 from relay.delivery.app import create_app
 from relay.delivery.server import Addresses, Server
-from relay.errors import ConfigError
 from relay.hub import Hub
 from relay.store.client import Client, connect
 from relay.store.keys import Keys
@@ -45,17 +44,6 @@ def listening(settings: Settings, host: str | None, port: int | None) -> Setting
         port=http.port if port is None else port,
     )
     return replace(settings, http=http)
-
-
-def require_store(settings: Settings) -> None:
-    """Make sure that there is an address of a store.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if not settings.store.url:
-        expected = "the address of a Valkey, such as valkey://127.0.0.1:6379"
-        raise ConfigError("the environment", "RELAY_VALKEY_URL", "", expected)
 
 
 async def _serve(settings: Settings, stop: asyncio.Event) -> None:

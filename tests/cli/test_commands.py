@@ -8,7 +8,10 @@ import pytest
 
 from tests.cli.commands import relay
 
-COMMANDS = ["up", "serve", "worker", "tick", "sim", "replay", "check-config"]
+COMMANDS = [
+    *("up", "serve", "worker", "tick", "warm", "sim", "replay"),
+    *("doctor", "top", "status", "check-config"),
+]
 
 
 @pytest.fixture

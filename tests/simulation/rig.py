@@ -37,9 +37,15 @@ class Rig:
     wrong: list[str] = field(default_factory=list)
 
     async def health(self) -> dict[str, Any]:
-        """Return what the leader said last."""
-        head = (await self.reader.read([])).head
-        found: dict[str, Any] = msgspec.json.decode(head.health)
+        """Return what the leader said last; with its first mark it says something."""
+        found: dict[str, Any] = {}
+
+        async def said() -> bool:
+            head = (await self.reader.read([])).head
+            found.update(msgspec.json.decode(head.health))
+            return "sources" in found
+
+        await until(said)
         return found
 
     async def ticker(self, name: str = NAME) -> Ticker | None:

@@ -4,27 +4,22 @@ Goals 1 and 3. A thousand streams of one instrument; the same messages to every 
 At 300 a second all fall behind or are near it, at 50 none does.
 """
 
-import asyncio
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from tests.bench.ground import (
     Cores,
-    Missing,
     Scale,
+    Side,
     Unwell,
+    aside,
     compiled,
-    cpu_s,
-    opened,
-    read_json,
-    running,
+    take_turns,
 )
-from tests.bench.servers import Load, Served, c_loop, nchan, relay
+from tests.bench.loading import Heard, stream
+from tests.bench.pushpin import pushpin
+from tests.bench.servers import Load, Open, c_loop, nchan, relay
 from tests.bench.sheet import Goal, Measure
-
-Open = Callable[[Load, Cores], AbstractAsyncContextManager[Served]]
 
 _FULL_RATE: Final = 300.0
 _COMFORTABLE_RATE: Final = 50.0
@@ -35,72 +30,39 @@ def measures() -> dict[str, Measure]:
     whole = (Goal("nchan", "at least", 1.6), Goal("C loop", "at least", 0.85))
     fresh = (Goal("nchan", "at most", 1.2),)
     return {
-        "wall": Measure(
-            row=1, what="deliveries", unit="a second", goals=whole, sides={}
-        ),
-        "cpu": Measure(
-            row=1, what="deliveries", unit="a CPU second", goals=whole, sides={}
-        ),
-        "p50": Measure(row=3, what="age p50 at 50/s", unit="ms", goals=fresh, sides={}),
-        "p99": Measure(row=3, what="age p99 at 50/s", unit="ms", goals=fresh, sides={}),
+        "wall": Measure(row=1, what="deliveries", unit="a second", goals=whole),
+        "cpu": Measure(row=1, what="deliveries", unit="a CPU second", goals=whole),
+        "p50": Measure(row=3, what="age p50 at 50/s", unit="ms", goals=fresh),
+        "p99": Measure(row=3, what="age p99 at 50/s", unit="ms", goals=fresh),
     }
 
 
 class Fanout:
-    """One run of the benchmark: what was found, and what went wrong."""
+    """One run of the benchmark: what is found, server by server."""
 
-    def __init__(self, scale: Scale, programs: dict[str, str]) -> None:
-        self.found, self.notes = measures(), list[str]()
-        self._scale, self._cores = scale, Cores.here()
-        self._streamload = programs["streamload"]
-        self._sides: dict[str, Open] = {
-            "relay": relay,
-            "nchan": nchan,
-            "C loop": partial(c_loop, program=programs["rawlimit"]),
-        }
+    def __init__(self, scale: Scale, cores: Cores, streamload: str) -> None:
+        self.found = measures()
+        self._scale, self._cores, self._streamload = scale, cores, streamload
 
-    async def turn(self) -> None:
-        """Let every server have its turn; one that is missing gets no other."""
-        for name, side in list(self._sides.items()):
-            try:
-                await self._load_fully(name, side)
-                await self._load_comfortably(name, side)
-            except Missing as missing:
-                self.notes.append(f"{name}: needs {missing}")
-                del self._sides[name]
-            except Unwell as unwell:
-                self.notes.append(f"{name}, one turn: {unwell}")
-
-    async def _load_fully(self, name: str, side: Open) -> None:
-        said, spent_s = await self._measure(side, _FULL_RATE)
-        deliveries = said["deliveries"]
-        self.found["wall"].add(name, deliveries / self._scale.seconds)
-        self.found["cpu"].add(name, deliveries / max(spent_s, 0.01))
-
-    async def _load_comfortably(self, name: str, side: Open) -> None:
-        said, _ = await self._measure(side, _COMFORTABLE_RATE)
+    async def turn(self, name: str, side: Open) -> None:
+        """Load one server fully, then comfortably; for a quick look only the latter."""
+        rate = _COMFORTABLE_RATE if self._scale.quick else _FULL_RATE
+        heard = await self._measure(side, rate)
+        self.found["wall"].add(name, heard.deliveries / self._scale.seconds)
+        self.found["cpu"].add(name, heard.deliveries / heard.cpu_s)
+        if not self._scale.quick:
+            heard = await self._measure(side, _COMFORTABLE_RATE)
         for share in ("p50", "p99"):
-            self.found[share].add(name, said["age_us"][share] / 1000)
+            self.found[share].add(name, heard.age_ms[share])
 
-    async def _measure(self, side: Open, rate: float) -> tuple[dict[str, Any], float]:
-        """Return what the load generator says, and the server's processor time."""
+    async def _measure(self, side: Open, rate: float) -> Heard:
         scale = self._scale
         load = Load(rate=rate, streams=scale.streams, seconds=scale.seconds)
         async with side(load, self._cores) as served:
-            words = [
-                *(self._streamload, "127.0.0.1", str(served.port), served.path),
-                *(str(load.streams), str(load.seconds), served.marker, "us"),
-                str(scale.warm_s),
-            ]
-            async with running(*words, cores=self._cores.others) as loading:
-                await opened(loading)
-                await asyncio.sleep(scale.warm_s)
-                before_s = cpu_s(served.pid)
-                said = await read_json(loading)
-                spent_s = cpu_s(served.pid) - before_s
-        if said["ok"] < load.streams or said["closed"] or said["silent"]:
-            raise Unwell(f"{said['silent']} streams of {load.streams} heard nothing")
-        return said, spent_s
+            heard = await stream(self._streamload, served, load, scale, self._cores)
+        if heard.closed:
+            raise Unwell(f"{heard.closed} streams were cut off")
+        return heard
 
 
 async def run(scale: Scale) -> tuple[list[Measure], list[str]]:
@@ -109,8 +71,16 @@ async def run(scale: Scale) -> tuple[list[Measure], list[str]]:
     Raises:
         Missing: there is no compiler.
     """
-    with compiled("streamload", "rawlimit") as programs:
-        fanout = Fanout(scale, programs)
-        for _ in range(scale.turns):
-            await fanout.turn()
-    return list(fanout.found.values()), fanout.notes
+    with aside() as cores, compiled("streamload", "rawlimit") as programs:
+        fanout = Fanout(scale, cores, programs["streamload"])
+        opens: dict[str, Open] = {
+            "relay": relay,
+            "nchan": nchan,
+            "Pushpin": pushpin,
+            "C loop": partial(c_loop, program=programs["rawlimit"]),
+        }
+        sides: dict[str, Side] = {
+            name: partial(fanout.turn, name, side) for name, side in opens.items()
+        }
+        notes = await take_turns(sides, scale.turns)
+    return list(fanout.found.values()), notes

@@ -1,91 +1,148 @@
 """Frames as Binance sends them, the same for every reader, and who sends them.
 
-Their shapes are those of the exchange's documents (book ticker, aggregate trade, day
-ticker of its combined streams), in the proportion of a busy day.
+Those that others recorded (best prices and trades), where they lie beside the project;
+otherwise the same in the shape of the exchange's documents. They are repeated, each
+time with newer numbers, since whatever is late or repeated is left out.
 """
 
 import asyncio
 import base64
+import gzip
 import hashlib
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from typing import Final
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from itertools import count, cycle, islice
+from typing import Any, Final
 
-SYMBOLS: Final = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", "XRPUSDT", "DOGEUSDT")
+import msgspec
+
+from tests.bench.ground import ROOT
+
+RECORDED: Final = (
+    ROOT.parent / "shared" / "recorded" / "binance" / "cryptofeed_spot_2021-10-12.ws.gz"
+)
+SYMBOLS: Final = {
+    "NKNUSDT": ("NKN", "USDT"),
+    "BLZETH": ("BLZ", "ETH"),
+    "LRCBTC": ("LRC", "BTC"),
+}
+"""Every symbol of the frames: its base and its quote."""
+
 _START_MS: Final = 1_763_635_200_000
-# RFC 6455, 1.3.
+# RFC 6455, 1.3 and 5.2.
 _MAGIC: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_SHORT: Final = 126
 _CHUNK: Final = 64 * 1024
 
-
-def _book(symbol: str, number: int, price: str) -> str:
-    return (
-        f'{{"stream":"{symbol.lower()}@bookTicker","data":{{"u":{number},"s":"{symbol}",'
-        f'"b":"{price}","B":"1.50000000","a":"{price[:-1]}1","A":"0.25000000"}}}}'
-    )
+Payload = dict[str, Any]
 
 
-def _trade(symbol: str, number: int, price: str) -> str:
-    now_ms = _START_MS + number
-    return (
-        f'{{"stream":"{symbol.lower()}@aggTrade","data":{{"e":"aggTrade","E":{now_ms},'
-        f'"s":"{symbol}","a":{number},"p":"{price}","q":"0.00120000","f":{number},'
-        f'"l":{number},"T":{now_ms},"m":true,"M":true}}}}'
-    )
+def payloads() -> list[Payload]:
+    """Return one round of payloads."""
+    return _recorded() if RECORDED.exists() else _documented()
 
 
-def _day(symbol: str, number: int, price: str) -> str:
-    now_ms = _START_MS + number
-    return (
-        f'{{"stream":"{symbol.lower()}@ticker","data":{{"e":"24hrTicker","E":{now_ms},'
-        f'"s":"{symbol}","p":"-15.10000000","P":"-1.250","w":"{price}","x":"{price}",'
-        f'"c":"{price}","Q":"0.01000000","b":"{price}","B":"1.5","a":"{price[:-1]}1",'
-        f'"A":"0.25","o":"{price}","h":"{price}","l":"{price}","v":"9000.50000000",'
-        f'"q":"549000000.0","O":{now_ms},"C":{now_ms},"F":1,"L":2,"n":2}}}}'
-    )
+def _recorded() -> list[Payload]:
+    lines = gzip.decompress(RECORDED.read_bytes()).decode().splitlines()
+    texts = (line.partition(": ")[2] for line in lines if line[0].isdigit())
+    found = [msgspec.json.decode(text).get("data", {}) for text in texts]
+    return [
+        one
+        for one in found
+        if one.get("e") == "aggTrade" or ("u" in one and "B" in one)
+    ]
 
 
-_KINDS: Final = (*(7 * (_book,)), _trade, _trade, _day)
+def _documented() -> list[Payload]:
+    """Return 40 best prices and a trade of each symbol."""
+    books = [
+        {
+            "u": 0,
+            "s": symbol,
+            "b": f"0.0031{step:02}00",
+            "B": "1.50000000",
+            "a": f"0.0032{step:02}00",
+            "A": "0.25000000",
+        }
+        for step in range(40)
+        for symbol in SYMBOLS
+    ]
+    trades = [
+        {
+            "e": "aggTrade",
+            "E": 0,
+            "s": symbol,
+            "a": 0,
+            "p": "0.00315000",
+            "q": "12.00000000",
+            "f": 1,
+            "l": 1,
+            "T": 0,
+            "m": True,
+            "M": True,
+        }
+        for symbol in SYMBOLS
+    ]
+    return books + trades
 
 
-def frames(count: int) -> Iterator[bytes]:
-    """Return so many frames, each newer than the one before."""
-    for number in range(1, count + 1):
-        symbol = SYMBOLS[number % len(SYMBOLS)]
-        price = f"{1000 + number % 500}.{number % 100:02}000000"
-        yield _KINDS[number % len(_KINDS)](symbol, number, price).encode()
+def prices() -> dict[str, str]:
+    """Return a price of every symbol, as a reader of snapshots would know it."""
+    return {one["s"]: one["b"] for one in payloads() if "e" not in one}
 
 
-def on_the_wire(count: int) -> bytes:
-    """Return the frames as a WebSocket server sends them."""
+def numbered(payload: Payload, number: int) -> Payload:
+    """Return a payload that is newer than all with a lower number."""
+    if "e" in payload:
+        return {**payload, "E": number, "T": number, "a": number}
+    return {**payload, "u": number}
+
+
+def frames(many: int, *, combined: bool) -> Iterator[bytes]:
+    """Return so many frames, raw or in the envelope of combined streams."""
+    numbers = count(_START_MS)
+    for payload in islice(cycle(payloads()), many):
+        newer = numbered(payload, next(numbers))
+        if not combined:
+            yield msgspec.json.encode(newer)
+            continue
+        channel = "aggTrade" if "e" in newer else "bookTicker"
+        stream = f"{newer['s'].lower()}@{channel}"
+        yield msgspec.json.encode({"stream": stream, "data": newer})
+
+
+def on_the_wire(texts: Iterator[bytes]) -> bytes:
+    """Return frames as a WebSocket server sends them."""
     sent = bytearray()
-    for frame in frames(count):
-        length = len(frame)
-        assert 125 < length < 1 << 16, "frames of two length bytes"
-        sent += b"\x81\x7e" + length.to_bytes(2) + frame
+    for text in texts:
+        length = len(text)
+        assert length < 1 << 16, "frames of two length bytes"
+        size = bytes((length,)) if length < _SHORT else b"\x7e" + length.to_bytes(2)
+        sent += b"\x81" + size + text
     return bytes(sent)
 
 
 @asynccontextmanager
-async def sending(count: int) -> AsyncIterator[int]:
-    """Send so many frames to whoever connects; return the port."""
-    wire = on_the_wire(count)
+async def sending(many: int, *, combined: bool) -> AsyncIterator[int]:
+    """Send so many frames to whoever connects, as fast as they are read.
+
+    In the envelope of combined streams, or raw once there was a subscription. Yields
+    the port.
+    """
+    wire = on_the_wire(frames(many, combined=combined))
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        lines = (line.partition(b":") for line in head.split(b"\r\n"))
-        keys = {name.strip().lower(): value.strip() for name, _, value in lines}
-        digest = hashlib.sha1(keys[b"sec-websocket-key"] + _MAGIC).digest()
-        writer.write(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: "
-            b"Upgrade\r\nSec-WebSocket-Accept: %b\r\n\r\n" % base64.b64encode(digest)
-        )
+        writer.write(_accepted(head))
+        if not combined:
+            await reader.read(_CHUNK)
         for start in range(0, len(wire), _CHUNK):
             writer.write(wire[start : start + _CHUNK])
             await writer.drain()
         # What the client says does not matter; that it goes away does.
-        while await reader.read(_CHUNK):
-            pass
+        with suppress(ConnectionError):
+            while await reader.read(_CHUNK):
+                pass
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -93,4 +150,15 @@ async def sending(count: int) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        await server.wait_closed()
+
+
+def _accepted(head: bytes) -> bytes:
+    """Write the answer to an opening handshake."""
+    lines: Sequence[bytes] = head.split(b"\r\n")
+    parts = (line.partition(b":") for line in lines)
+    fields = {name.strip().lower(): value.strip() for name, _, value in parts}
+    digest = hashlib.sha1(fields[b"sec-websocket-key"] + _MAGIC).digest()
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: "
+        b"Upgrade\r\nSec-WebSocket-Accept: %b\r\n\r\n" % base64.b64encode(digest)
+    )

@@ -11,8 +11,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+import time  # noqa: TID251 - of other processes we read the processor's clock
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +23,6 @@ from msgspec import Struct
 
 ROOT: Final = Path(__file__).parents[2]
 HERE: Final = Path(__file__).parent
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 # Ten thousand streams take some seconds, many more where others use the machine.
 _OPEN_S: Final = 60
@@ -37,8 +38,12 @@ class Unwell(Exception):
 
 
 class Scale(Struct, frozen=True, kw_only=True):
-    """How much is done: turns, seconds each (and before, to connect), connections."""
+    """How much is done: turns, seconds each (and before, to connect), connections.
 
+    ``quick`` is a smoke run, from which nothing is concluded.
+    """
+
+    quick: bool
     turns: int
     warm_s: float
     seconds: float
@@ -48,11 +53,50 @@ class Scale(Struct, frozen=True, kw_only=True):
 
 
 WHOLE: Final = Scale(
-    turns=5, warm_s=1, seconds=3, streams=1000, idle=10_000, frames=200_000
+    quick=False,
+    turns=5,
+    warm_s=1,
+    seconds=3,
+    streams=1000,
+    idle=10_000,
+    frames=200_000,
 )
 QUICK: Final = Scale(
-    turns=1, warm_s=0.5, seconds=0.5, streams=50, idle=200, frames=5_000
+    quick=True,
+    turns=1,
+    warm_s=0.2,
+    seconds=0.3,
+    streams=50,
+    idle=200,
+    frames=5_000,
 )
+
+Side = Callable[[], Awaitable[None]]
+
+
+async def take_turns(sides: dict[str, Side], turns: int) -> list[str]:
+    """Let every side have its turn, so many times; return what went wrong.
+
+    One that is missing gets no other turn; one turn that went wrong is left out.
+    """
+    waiting, notes = dict(sides), list[str]()
+    for _ in range(turns):
+        for name, side in list(waiting.items()):
+            try:
+                await side()
+            except Missing as missing:
+                notes.append(f"{name}: needs {missing}")
+                del waiting[name]
+            except (Unwell, TimeoutError) as unwell:
+                notes.append(f"{name}, one turn: {str(unwell) or 'it took too long'}")
+    return notes
+
+
+def first_of(error: BaseException) -> BaseException:
+    """Return the first error of a group, however deep."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def machine() -> str:
@@ -60,7 +104,8 @@ def machine() -> str:
     cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     models = [line for line in cpu.splitlines() if line.startswith("model name")]
     model = models[0].partition(":")[2].strip() if models else platform.machine()
-    cores = len(os.sched_getaffinity(0))
+    here = Cores.here()
+    cores = len(here.server | here.others)
     return f"{model}, {cores} cores, Python {platform.python_version()}"
 
 
@@ -86,11 +131,23 @@ class Cores(Struct, frozen=True):
     server: set[int]
     others: set[int]
 
-    @classmethod
-    def here(cls) -> "Cores":
+    @staticmethod
+    @cache
+    def here() -> "Cores":
         """Share out the cores; on a single one everybody gets it."""
         first, *rest = sorted(os.sched_getaffinity(0))
-        return cls({first}, set(rest) or {first})
+        return Cores({first}, set(rest) or {first})
+
+
+@contextmanager
+def aside() -> Iterator[Cores]:
+    """Leave the server's core to the server, with all that we start meanwhile."""
+    cores = Cores.here()
+    os.sched_setaffinity(0, cores.others)
+    try:
+        yield cores
+    finally:
+        os.sched_setaffinity(0, cores.server | cores.others)
 
 
 def allow_descriptors() -> None:
@@ -120,12 +177,15 @@ def compiled(*names: str) -> Iterator[dict[str, str]]:
 
 @asynccontextmanager
 async def running(
-    *words: str, cores: set[int], folder: Path | None = None, **environ: str
+    *words: str,
+    cores: set[int],
+    folder: Path | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run a program on these cores; whatever is left of it is killed."""
     process = await asyncio.create_subprocess_exec(
         *words,
-        env=_ENVIRON | environ,
+        env={**_ENVIRON, **(environ or {})},
         cwd=folder or ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -160,17 +220,21 @@ def _is_listening(port: int) -> bool:
     )
 
 
-def cpu_s(pid: int) -> float:
-    """Return the processor time that a process has used, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2]
-    user, system = fields.split()[11:13]
-    return (int(user) + int(system)) / _TICKS
+def cpu_s(*pids: int) -> float:
+    """Return the processor time that processes have used, in seconds.
+
+    The number of another process's clock is made as clock_getcpuclockid(3) makes it.
+    """
+    return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
 
 
-def resident(pid: int) -> int:
-    """Return the memory that a process holds, in bytes."""
-    pages = Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]
-    return int(pages) * _PAGE
+def resident(*pids: int) -> int:
+    """Return the memory that processes hold, in bytes."""
+    pages = (
+        Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1]
+        for pid in pids
+    )
+    return sum(map(int, pages)) * _PAGE
 
 
 async def said(process: asyncio.subprocess.Process, words: bytes) -> bytes:

@@ -5,21 +5,22 @@ before, divided by their number.
 """
 
 import asyncio
+from functools import partial
 from typing import Final
 
-from tests.bench.fanout import Open
 from tests.bench.ground import (
     Cores,
-    Missing,
     Scale,
-    Unwell,
+    Side,
     allow_descriptors,
+    aside,
     compiled,
     opened,
     resident,
     running,
+    take_turns,
 )
-from tests.bench.servers import Load, nchan, relay
+from tests.bench.servers import Load, Open, nchan, relay
 from tests.bench.sheet import Goal, Measure
 
 _SIDES: Final[dict[str, Open]] = {"relay": relay, "nchan": nchan}
@@ -38,41 +39,41 @@ async def run(scale: Scale) -> tuple[list[Measure], list[str]]:
         what=f"memory of each of {scale.idle} idle streams",
         unit="KB",
         goals=(Goal("", "at most", 14), Goal("nchan", "at most", 1)),
-        sides={},
     )
-    sides, notes = dict(_SIDES), list[str]()
-    with compiled("streamload") as programs:
-        for _ in range(scale.turns):
-            for name, side in list(sides.items()):
-                try:
-                    held = await _hold(side, scale, programs["streamload"])
-                except Missing as missing:
-                    notes.append(f"{name}: needs {missing}")
-                    del sides[name]
-                except Unwell as unwell:
-                    notes.append(f"{name}, one turn: {unwell}")
-                else:
-                    measure.add(name, held / 1000)
+    with aside() as cores, compiled("streamload") as programs:
+        holding = Holding(scale, cores, programs["streamload"])
+
+        async def turn(name: str) -> None:
+            measure.add(name, await holding.hold(_SIDES[name]) / 1000)
+
+        sides: dict[str, Side] = {name: partial(turn, name) for name in _SIDES}
+        notes = await take_turns(sides, scale.turns)
     return [measure], notes
 
 
-async def _hold(side: Open, scale: Scale, streamload: str) -> float:
-    """Return how many bytes a server holds for each stream."""
-    cores = Cores.here()
-    load = Load(rate=0, streams=scale.idle, seconds=scale.seconds)
-    async with side(load, cores) as served:
+class Holding:
+    """Holds idle streams at a server, few and many."""
 
-        async def hold(streams: int) -> int:
-            words = [
-                *(streamload, "127.0.0.1", str(served.port), served.path),
-                *(str(streams), "3600", served.marker, "us"),
-            ]
-            async with running(*words, cores=cores.others) as loading:
-                await opened(loading)
-                await asyncio.sleep(scale.warm_s)
-                return resident(served.pid)
+    def __init__(self, scale: Scale, cores: Cores, streamload: str) -> None:
+        self._scale, self._cores, self._streamload = scale, cores, streamload
 
-        # What the first connection of all costs is no connection's.
-        before = await hold(_WARM_STREAMS)
-        after = await hold(scale.idle)
-    return (after - before) / (scale.idle - _WARM_STREAMS)
+    async def hold(self, side: Open) -> float:
+        """Return how many bytes a server holds for each stream."""
+        scale = self._scale
+        load = Load(rate=0, streams=scale.idle, seconds=scale.seconds)
+        async with side(load, self._cores) as served:
+
+            async def hold(streams: int) -> int:
+                words = [
+                    *(self._streamload, "127.0.0.1", str(served.port), served.path),
+                    *(str(streams), "3600", served.marker, served.unit),
+                ]
+                async with running(*words, cores=self._cores.others) as loading:
+                    await opened(loading)
+                    await asyncio.sleep(scale.warm_s)
+                    return resident(*served.pids)
+
+            # What the first connection of all costs is no connection's.
+            before = await hold(_WARM_STREAMS)
+            after = await hold(scale.idle)
+        return (after - before) / (scale.idle - _WARM_STREAMS)

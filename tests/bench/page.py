@@ -2,17 +2,20 @@
 
 ``uv run python tests/bench page --minutes 10``. Everything runs on this machine: the
 simulator, ingestion, Valkey, the server and the browser, which draws without a GPU.
-Where the simulator cannot keep its rate, the column of changes says so.
+Where the simulator cannot keep its rate, the column of changes says so. What limits the
+frames is said at the end: the page's own thread, the machine, or the screen.
 """
 
 import argparse
 import asyncio
+import os
 import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 import httpx
@@ -32,12 +35,21 @@ _CHANGES_EACH: Final = 10
 _RATE: Final = 4 * _INSTRUMENTS * _CHANGES_EACH
 _WINDOW_S: Final = 10
 _MB: Final = 1_000_000
+# Percent at which something has no room left for a frame that comes in between.
+_FULL: Final = 85
 
 # Counted beside the page's own code, as it would be by any other script.
 _COUNT: Final = """() => {
-    window.seen = { frames: 0, longest: 0, last: performance.now() };
+    const now = performance.now();
+    window.seen = { frames: 0, longest: 0, last: now };
+    Object.assign(seen, { seconds: [], begun: now, counted: 0 });
     const frame = (now) => {
         seen.frames += 1;
+        seen.counted += 1;
+        if (now - seen.begun >= 1000) {
+            seen.seconds.push((1000 * seen.counted) / (now - seen.begun));
+            Object.assign(seen, { begun: now, counted: 0 });
+        }
         seen.longest = Math.max(seen.longest, now - seen.last);
         seen.last = now;
         requestAnimationFrame(frame);
@@ -45,23 +57,63 @@ _COUNT: Final = """() => {
     requestAnimationFrame(frame);
 }"""
 _TAKE: Final = """() => {
-    const { frames, longest } = seen;
-    Object.assign(seen, { frames: 0, longest: 0 });
-    return [frames, longest];
+    const { frames, longest, seconds } = seen;
+    Object.assign(seen, { frames: 0, longest: 0, seconds: [] });
+    return [frames, longest, seconds];
 }"""
 
 
+# Cumulative seconds of the page's own thread, as the browser counts them.
+_SPENT: Final = {
+    "scripts": "ScriptDuration",
+    "styles": "RecalcStyleDuration",
+    "layout": "LayoutDuration",
+    "all": "TaskDuration",
+}
+
+
+class Spent(Struct, frozen=True, kw_only=True):
+    """Seconds of work up to a moment: the page's thread, the relay, all processors."""
+
+    page: dict[str, float]
+    relay: float
+    machine: float
+    processors: int
+
+    def since(self, before: "Spent", seconds: float) -> "Spent":
+        """Return shares of the time that has passed, in percent."""
+        share = 100 / seconds
+        return Spent(
+            page={
+                name: share * (s - before.page[name]) for name, s in self.page.items()
+            },
+            relay=share * (self.relay - before.relay),
+            machine=share * (self.machine - before.machine) / self.processors,
+            processors=self.processors,
+        )
+
+
 class Window(Struct, frozen=True, kw_only=True):
-    """What was seen in some seconds."""
+    """What was seen in some seconds; ``each_s`` has the frames of each of them."""
 
     at_s: int
     frames_s: float
+    each_s: list[float]
     longest_ms: float
     heap_mb: float
     nodes: int
     moved: int
     updates_s: float
-    server_cpu: float
+    spent: Spent
+
+
+def busy() -> tuple[float, int]:
+    """Return the seconds that all processors have worked, and how many there are."""
+    lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
+    user, nice, system, _, _, *interrupts = map(int, lines[0].split()[1:8])
+    ticks = user + nice + system + sum(interrupts)
+    count = sum(line.startswith("cpu") for line in lines) - 1
+    return ticks / os.sysconf("SC_CLK_TCK"), count
 
 
 def settings(names: list[str]) -> str:
@@ -103,29 +155,29 @@ class Meter:
         self._page, self._session, self._url, self._pid = page, session, url, pid
         self._clock = Clock()
         self._begun_ms = self._last_ms = self._clock.monotonic_ms()
-        self._cpu_s = cpu_s(pid)
+        self._before: Spent
         self._frames_before = 0
 
     async def read(self) -> Window:
         """Read what was seen since the last time; the heap after a collection."""
-        frames, longest = await self._page.evaluate(_TAKE)
+        frames, longest, each_s = await self._page.evaluate(_TAKE)
         now_ms = self._clock.monotonic_ms()
         seconds = (now_ms - self._last_ms) / 1000
-        used_s = cpu_s(self._pid) - self._cpu_s
+        spent = (await self._spent()).since(self._before, seconds)
         updates = await self._frames() - self._frames_before
         moved = await self._moved()
         await self._session.send("HeapProfiler.collectGarbage")
-        metrics = await self._session.send("Performance.getMetrics")
-        found = {one["name"]: one["value"] for one in metrics["metrics"]}
+        found = await self._metrics()
         window = Window(
             at_s=(now_ms - self._begun_ms) // 1000,
             frames_s=frames / seconds,
+            each_s=each_s,
             longest_ms=longest,
             heap_mb=found["JSHeapUsedSize"] / _MB,
             nodes=int(found["Nodes"]),
             moved=moved,
             updates_s=updates / seconds,
-            server_cpu=100 * used_s / seconds,
+            spent=spent,
         )
         await self.begin()
         return window
@@ -134,8 +186,22 @@ class Meter:
         """Begin a window: forget what was counted before."""
         await self._page.evaluate(_TAKE)
         self._frames_before = await self._frames()
-        self._cpu_s = cpu_s(self._pid)
+        self._before = await self._spent()
         self._last_ms = self._clock.monotonic_ms()
+
+    async def _metrics(self) -> dict[str, float]:
+        told = await self._session.send("Performance.getMetrics")
+        return {one["name"]: one["value"] for one in told["metrics"]}
+
+    async def _spent(self) -> Spent:
+        found = await self._metrics()
+        machine_s, processors = busy()
+        return Spent(
+            page={name: found[counter] for name, counter in _SPENT.items()},
+            relay=cpu_s(self._pid),
+            machine=machine_s,
+            processors=processors,
+        )
 
     async def _frames(self) -> int:
         """Return how many frames of the exchange the relay has read."""
@@ -177,23 +243,48 @@ async def measure(minutes: float) -> AsyncIterator[Window]:
 
 
 def show(windows: list[Window]) -> Table:
-    """Make a table of the windows, a row for each minute or so."""
-    table = Table(title=f"{_INSTRUMENTS} instruments · {machine()} · {commit()}")
-    columns = ("after", "frames/s", "longest frame", "heap", "nodes", "updates/s")
-    for name in (*columns, "moved in 1 s", "relay CPU"):
+    """Make a table of the windows, a row for each minute or so.
+
+    ``moved`` is how many instruments a client sees change in a second; ``page``,
+    ``relay`` and ``all`` are how busy its thread, the relay and all processors are.
+    """
+    title = f"{_INSTRUMENTS} instruments · {machine()} · {commit()}"
+    table = Table(title=title, box=None, padding=(0, 1, 0, 0))
+    columns = ("s", "frames/s", "worst ms", "heap MB", "nodes", "updates/s")
+    for name in (*columns, "moved", "page %", "relay %", "all %"):
         table.add_column(name, justify="right")
     for one in windows[:: max(1, len(windows) // 12)]:
         table.add_row(
-            f"{one.at_s} s",
+            f"{one.at_s}",
             f"{one.frames_s:.1f}",
-            f"{one.longest_ms:.0f} ms",
-            f"{one.heap_mb:.1f} MB",
+            f"{one.longest_ms:.0f}",
+            f"{one.heap_mb:.1f}",
             f"{one.nodes}",
             f"{one.updates_s:.0f}",
             f"{one.moved}",
-            f"{one.server_cpu:.0f} %",
+            f"{one.spent.page['all']:.0f}",
+            f"{one.spent.relay:.0f}",
+            f"{one.spent.machine:.0f}",
         )
     return table
+
+
+def limit(windows: list[Window]) -> str:
+    """Say what keeps the page from more frames: by the windows' medians."""
+    middle = {name: median(one.spent.page[name] for one in windows) for name in _SPENT}
+    rest = middle["all"] - middle["scripts"] - middle["styles"] - middle["layout"]
+    machine = median(one.spent.machine for one in windows)
+    told = (
+        f"the page's thread was busy {middle['all']:.0f} % of the time (scripts "
+        f"{middle['scripts']:.0f}, styles {middle['styles']:.0f}, layout "
+        f"{middle['layout']:.0f}, painting and the rest {rest:.0f}), all processors "
+        f"{machine:.0f} %"
+    )
+    if machine >= _FULL:
+        return f"{told}: the machine, which runs everything else as well, is the limit"
+    if middle["all"] >= _FULL:
+        return f"{told}: the page is the limit"
+    return f"{told}: the screen, with its 60 frames a second, is the limit"
 
 
 async def _run(minutes: float) -> None:
@@ -203,11 +294,13 @@ async def _run(minutes: float) -> None:
         windows.append(window)
         print(".", end="", file=sys.stderr, flush=True)  # noqa: T201 - minutes go by
     console.print(show(windows))
-    frames = sorted(one.frames_s for one in windows)
+    each_s = sorted(count for one in windows for count in one.each_s)
     console.print(
-        f"frames a second: median {frames[len(frames) // 2]:.1f}, least {frames[0]:.1f}"
+        f"frames in each second: median {median(each_s):.1f}, 95 % at least "
+        f"{each_s[len(each_s) // 20]:.1f}, least {each_s[0]:.1f}"
         f"; heap from {windows[0].heap_mb:.1f} to {windows[-1].heap_mb:.1f} MB"
     )
+    console.print(limit(windows))
 
 
 def main(words: list[str]) -> None:

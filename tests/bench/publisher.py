@@ -1,7 +1,8 @@
-"""Publishes one price again and again: into a store as a leader does, or to nchan.
+"""Publishes prices again and again: into a store as a leader does, or to a peer.
 
-A process of its own: ``python tests/bench publish store URL BOARD RATE`` or
-``… publish nchan PORT RATE``. ``volume_24h`` is when it was published, in microseconds.
+A process of its own: ``python tests/bench publish store URL BOARD RATE COUNT``, or
+``… publish nchan PORT RATE``, or ``… publish pushpin PORT RATE``. ``volume_24h`` is
+when it was published, in microseconds.
 """
 
 import asyncio
@@ -9,9 +10,9 @@ import re
 import sys
 import time  # noqa: TID251 - ages are compared in microseconds, with a C program's clock
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
 from typing import Final
 
+import msgspec
 import uvloop
 from msgspec.structs import replace
 
@@ -27,9 +28,15 @@ MARKER: Final = '"volume_24h":"'
 """What stands before the moment of publishing."""
 
 NAME: Final = "BTC-USD"
+_PUSHPIN: Final = "pushpin"
 _LENGTH: Final = re.compile(rb"(?i)\r\ncontent-length: ([0-9]+)")
 _MARK_S: Final = 1.0
 _BEAT_MS: Final = 5000
+
+
+def names(count: int) -> list[str]:
+    """Return so many instruments."""
+    return [NAME, *(f"A{number:04}-USD" for number in range(1, count))]
 
 
 def ticker(count: int, now_us: int) -> Ticker:
@@ -75,22 +82,22 @@ async def at_rate(rate: float, publish: Callable[[int], Awaitable[None]]) -> Non
         await publish(count)
 
 
-async def into_store(url: str, board: str, rate: float) -> None:
-    """Lead a board: one price at this rate, and marks; 0 is marks alone."""
+async def into_store(url: str, board: str, rate: float, count: int) -> None:
+    """Lead a board: so many prices at this rate, and marks; 0 is marks alone."""
     settings = load(environ={}).settings
     async with (
         connect(replace(settings.store, url=url), Clock()) as client,
         asyncio.TaskGroup() as tasks,
     ):
         leader = Leader(client, Keys(board))
-        await leader.publish({NAME: ticker(0, now_us())})
 
         async def mark(_count: int) -> None:
             await leader.mark(beat_ms=_BEAT_MS)
 
-        async def publish(count: int) -> None:
-            await leader.publish({NAME: ticker(count, now_us())})
+        async def publish(number: int) -> None:
+            await leader.publish(dict.fromkeys(names(count), ticker(number, now_us())))
 
+        await publish(0)
         await mark(0)
         say_ready()
         tasks.create_task(at_rate(1 / _MARK_S, mark))
@@ -98,33 +105,69 @@ async def into_store(url: str, board: str, rate: float) -> None:
             tasks.create_task(at_rate(rate, publish))
 
 
-async def into_nchan(port: int, rate: float) -> None:
-    """Post the same bodies to nchan over one connection."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+def request(kind: str, message: bytes, path: bytes = b"/pub") -> bytes:
+    """Write the request that publishes a body at a peer."""
+    if kind == _PUSHPIN:
+        # It frames nothing itself: what a stream is to get stands in the item.
+        formats = {"http-stream": {"content": f"data: {message.decode()}\n\n"}}
+        item = {"channel": "test", "formats": formats}
+        path, message = b"/publish/", msgspec.json.encode({"items": [item]})
+    return (
+        b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (path, len(message), message)
+    )
+
+
+async def into_peer(kind: str, port: int, rate: float) -> None:
+    """Post the same bodies: over one connection, where the peer keeps it open."""
+    lines = Lines(port, kept=kind != _PUSHPIN)
 
     async def publish(count: int) -> None:
-        message = body(ticker(count, now_us()))
-        head = b"POST /pub HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        writer.write(b"%bContent-Length: %d\r\n\r\n%b" % (head, len(message), message))
-        answer = await reader.readuntil(b"\r\n\r\n")
-        length = _LENGTH.search(answer)
-        await reader.readexactly(int(length[1]) if length else 0)
+        await lines.post(request(kind, body(ticker(count, now_us()))))
 
-    async with AsyncExitStack() as stack:
-        stack.callback(writer.close)
+    try:
         await publish(0)
         say_ready()
         await at_rate(rate, publish)
+    finally:
+        lines.close()
+
+
+class Lines:
+    """One connection after the other, or one that is kept."""
+
+    def __init__(self, port: int, *, kept: bool) -> None:
+        self._port, self._kept = port, kept
+        self._line: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def post(self, message: bytes) -> None:
+        """Post a request, and read the answer."""
+        if self._line is None:
+            self._line = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = self._line
+        writer.write(message)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer[9:10] == b"2", answer
+        length = _LENGTH.search(answer)
+        await reader.readexactly(int(length[1]) if length else 0)
+        if not self._kept:
+            self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._line is not None:
+            self._line[1].close()
+            self._line = None
 
 
 def main(arguments: Sequence[str]) -> None:
     """Publish until killed."""
     kind, *words = arguments
     if kind == "store":
-        url, board, rate = words
-        work = into_store(url, board, float(rate))
+        url, board, rate, count = words
+        work = into_store(url, board, float(rate), int(count))
     else:
         port, rate = words
-        work = into_nchan(int(port), float(rate))
+        work = into_peer(kind, int(port), float(rate))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work)

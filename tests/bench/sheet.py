@@ -26,13 +26,14 @@ class Goal(Struct, frozen=True):
 
     def __str__(self) -> str:
         times = f" times {self.against}" if self.against else ""
-        return f"{self.bound} {self.value:g}{times}"
+        return f"{self.bound} {self.value:.4g}{times}"
 
 
 class Measure(Struct, kw_only=True):
     """One quantity: every side's values, a value for each turn.
 
-    ``row`` is the number of the goal; the relay's own side is ``relay``.
+    ``row`` is the number of the goal, ``ours`` the side that is to reach it. A point
+    of a curve names it, and where on it the point stands.
     """
 
     row: int
@@ -40,24 +41,31 @@ class Measure(Struct, kw_only=True):
     unit: str
     goals: tuple[Goal, ...] = ()
     sides: dict[str, list[float]] = {}
+    ours: str = "relay"
+    curve: str = ""
+    at: float = 0
 
     def add(self, side: str, value: float) -> None:
         """Take one turn's value."""
         self.sides.setdefault(side, []).append(value)
 
-    def verdicts(self) -> list["Verdict"]:
-        """Compare the relay's median with each goal whose other side was measured."""
-        if "relay" not in self.sides:
+    def judged(self) -> list[Goal]:
+        """Return the goals whose other side was measured."""
+        if not self.sides.get(self.ours):
             return []
-        ours = median(self.sides["relay"])
-        found = []
-        for goal in self.goals:
-            if not goal.against:
-                found.append(Verdict(str(goal), ours, goal.is_met(ours)))
-            elif goal.against in self.sides:
-                ratio = ours / (median(self.sides[goal.against]) or float("nan"))
-                found.append(Verdict(str(goal), ratio, goal.is_met(ratio)))
-        return found
+        return [
+            one for one in self.goals if not one.against or one.against in self.sides
+        ]
+
+    def verdicts(self) -> list["Verdict"]:
+        """Compare our median with each goal whose other side was measured."""
+        return [self._judge(goal) for goal in self.judged()]
+
+    def _judge(self, goal: Goal) -> "Verdict":
+        ours = median(self.sides[self.ours])
+        if goal.against:
+            ours /= median(self.sides[goal.against]) or float("nan")
+        return Verdict(str(goal), ours, goal.is_met(ours))
 
 
 class Verdict(Struct, frozen=True):

@@ -35,7 +35,7 @@ _STYLE_OF_STATE: Final[dict[State, str]] = {
 
 
 class Scene(Struct):
-    """What is known at one moment. ``now_ms`` is the wall clock."""
+    """What is known at one moment. ``now_ms`` is the relay's clock."""
 
     url: str
     now_ms: int = 0

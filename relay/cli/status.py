@@ -6,8 +6,8 @@ import rich_click as click
 from rich.console import Console
 
 from relay.cli.picture import draw_status
-from relay.cli.run import EXIT_FAILED, run, until_stopped
-from relay.client import AsyncClient
+from relay.cli.run import EXIT_FAILED, option_api_key, run, until_stopped
+from relay.client import AsyncClient, Status
 from relay.clock import Clock
 
 URL: Final = "http://127.0.0.1:8000"
@@ -15,7 +15,8 @@ URL: Final = "http://127.0.0.1:8000"
 
 @click.command()
 @click.option("--url", default=URL, show_default=True, help="The relay's address.")
-def status(url: str) -> None:
+@option_api_key
+def status(url: str, api_key: str) -> None:
     """Show how a running relay stands: sources, budgets, clients, leader.
 
     Exit status 0 while its prices are live, 1 while they are not or nobody answers.
@@ -23,13 +24,23 @@ def status(url: str) -> None:
     Example: `relay status --url http://127.0.0.1:8000`
     """
     seen: list[bool] = []
-    run(lambda stop: until_stopped(stop, _show(url, seen)))
+    run(
+        lambda stop: until_stopped(stop, _show(AsyncClient(url, api_key=api_key), seen))
+    )
     if not all(seen):
         raise SystemExit(EXIT_FAILED)
 
 
-async def _show(url: str, seen: list[bool]) -> None:
-    async with AsyncClient(url) as client:
+def set_by(clock: Clock, status: Status) -> None:
+    """Set a clock by the relay's: ages are told by it, whatever this machine says."""
+    if status.instance.now_ms:
+        clock.set_wall(status.instance.now_ms, at_ms=clock.monotonic_ms())
+
+
+async def _show(client: AsyncClient, seen: list[bool]) -> None:
+    async with client:
         found = await client.status()
-    Console(highlight=False).print(draw_status(found, Clock().wall_ms()))
+    clock = Clock()
+    set_by(clock, found)
+    Console(highlight=False).print(draw_status(found, clock.wall_ms()))
     seen.append(found.instance.live)

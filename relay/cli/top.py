@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.live import Live
 
 from relay.cli.picture import Paper, Scene, draw_top, line_of
-from relay.cli.run import run, until_stopped
-from relay.cli.status import URL
+from relay.cli.run import option_api_key, run, until_stopped
+from relay.cli.status import URL, set_by
 from relay.client import AsyncClient, AsyncFeed, Prices, Unavailable
 from relay.clock import Clock
 
@@ -32,6 +32,7 @@ class Wish(Struct, frozen=True):
     """What to show, and of whom."""
 
     url: str
+    api_key: str
     symbols: str | None
     of_list: str
     once: bool
@@ -42,8 +43,10 @@ class Wish(Struct, frozen=True):
 @click.option("--symbols", help="These instruments, for example BTC-USD,ETH-USD.")
 @click.option("--list", "of_list", default="", help="A named list, such as majors.")
 @click.option("--once", is_flag=True, help="Show everything once, and end.")
+@option_api_key
 def top(
     url: str,
+    api_key: str,
     symbols: str | None,
     of_list: str,
     once: bool,  # noqa: FBT001 - the library hands flags over like this
@@ -54,13 +57,13 @@ def top(
 
     Example: `relay top --list majors`
     """
-    wish = Wish(url, symbols, of_list, once)
+    wish = Wish(url, api_key, symbols, of_list, once)
     console = Console(highlight=False)
     run(lambda stop: until_stopped(stop, _top(wish, console)))
 
 
 async def _top(wish: Wish, console: Console) -> None:
-    async with AsyncClient(wish.url) as client:
+    async with AsyncClient(wish.url, api_key=wish.api_key) as client:
         if wish.once:
             await _show_once(client, wish, console)
             return
@@ -74,24 +77,26 @@ async def _top(wish: Wish, console: Console) -> None:
 
 async def _show_once(client: AsyncClient, wish: Wish, console: Console) -> None:
     prices = await client.get(wish.symbols, of_list=wish.of_list)
+    status, clock = await client.status(), Clock()
+    set_by(clock, status)
     scene = Scene(
         client.url,
-        now_ms=Clock().wall_ms(),
+        now_ms=clock.wall_ms(),
         state="live" if prices.live else "stale",
         prices=prices,
-        status=await client.status(),
+        status=status,
     )
     console.print(draw_top(scene, _paper(console, None)))
 
 
 async def _watch(client: AsyncClient, feed: AsyncFeed, console: Console) -> None:
     """Paint the screen, for ever."""
-    scene = Scene(client.url)
+    scene, clock = Scene(client.url), Clock()
     with Live(console=console, screen=True, auto_refresh=False) as live:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(_drain(feed))
-            tasks.create_task(_refresh_status(client, scene))
-            tasks.create_task(_paint(feed, scene, live))
+            tasks.create_task(_refresh_status(client, scene, clock))
+            tasks.create_task(_paint(feed, scene, clock, live))
 
 
 async def _drain(feed: AsyncFeed) -> None:
@@ -100,17 +105,18 @@ async def _drain(feed: AsyncFeed) -> None:
         pass
 
 
-async def _refresh_status(client: AsyncClient, scene: Scene) -> None:
+async def _refresh_status(client: AsyncClient, scene: Scene, clock: Clock) -> None:
     while True:
         try:
             scene.status = await client.status()
+            set_by(clock, scene.status)
         except Unavailable:  # the feed says why
             scene.status = None
         await asyncio.sleep(_STATUS_S)
 
 
-async def _paint(feed: AsyncFeed, scene: Scene, live: Live) -> None:
-    clock, console = Clock(), live.console
+async def _paint(feed: AsyncFeed, scene: Scene, clock: Clock, live: Live) -> None:
+    console = live.console
     while True:
         scene.now_ms = clock.wall_ms()
         scene.state, scene.way, scene.error = feed.state, feed.way, feed.error

@@ -1,6 +1,7 @@
 """The asynchronous client: it asks and waits. What to ask stands in ``follow``."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from random import random
@@ -21,33 +22,14 @@ from relay.client.follow import (
     Way,
     read_answer,
 )
-from relay.client.line import HEADERS, LIMITS, broken, timeout
+from relay.client.line import HEADERS, LIMITS, Line
 from relay.client.prices import Prices, advance, place_of, read_body
 from relay.client.question import Request, Wanted, read_url
 from relay.client.status import Status, read_status
 
 
-class AsyncClient:
-    """Reads a relay from asynchronous code.
-
-    ``http`` is a client of yours (with its proxies, certificates and headers), which is
-    not closed; without one it has its own. ``way`` is ``stream`` or ``poll`` for feeds
-    that may not choose for themselves. Use as a context manager, or call
-    ``aclose``.
-    """
-
-    def __init__(
-        self,
-        url: str = "http://127.0.0.1:8000",
-        *,
-        http: httpx.AsyncClient | None = None,
-        way: Way | None = None,
-        pacing: Pacing | None = None,
-    ) -> None:
-        self.url = read_url(url)
-        self._way, self._pacing = way, pacing or Pacing()
-        self._owns = http is None
-        self._http = http or _open()
+class _Closes(ABC):
+    """What is closed at the end of a ``with``."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -59,6 +41,35 @@ class AsyncClient:
         trace: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close it."""
+
+
+class AsyncClient(_Closes):
+    """Reads a relay from asynchronous code.
+
+    ``api_key`` is for a relay that wants one. ``http`` is a client of yours (with its
+    proxies, certificates and headers), which is not closed; without one it has its own.
+    ``way`` is ``stream`` or ``poll`` for feeds that may not choose for themselves. Use
+    as a context manager, or call ``aclose``.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        *,
+        api_key: str = "",
+        http: httpx.AsyncClient | None = None,
+        way: Way | None = None,
+        pacing: Pacing | None = None,
+    ) -> None:
+        self.url = read_url(url)
+        self._way, self._pacing = way, pacing or Pacing()
+        self._line = Line(self.url, api_key)
+        self._owns = http is None
+        self._http = http or _open()
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -126,7 +137,7 @@ class AsyncClient:
             pacing=self._pacing,
             random=random,
         )
-        return AsyncFeed(self._http, self.url, follower)
+        return AsyncFeed(self._http, self._line, follower)
 
     async def status(self) -> Status:
         """Return how the relay stands: its sources, budgets and clients.
@@ -141,14 +152,10 @@ class AsyncClient:
         trial = Trial(self._pacing, random)
         while True:
             try:
-                answer = await self._http.get(
-                    f"{self.url}{request.place}",
-                    headers=request.headers,
-                    timeout=timeout(request.silent_s),
-                )
+                answer = await self._http.get(**self._line.call(request))
                 return read_answer(answer.status_code, answer.headers, answer.content)
             except httpx.HTTPError as error:
-                pause_s = trial.failed(broken(self.url, error))
+                pause_s = trial.failed(self._line.broken(error))
             except Unavailable as error:
                 pause_s = trial.failed(error)
             await asyncio.sleep(pause_s)
@@ -158,7 +165,7 @@ def _open() -> httpx.AsyncClient:
     return httpx.AsyncClient(headers=HEADERS, limits=LIMITS, follow_redirects=True)
 
 
-class AsyncFeed(Standing):
+class AsyncFeed(Standing, _Closes):
     """Prices as they change: iterate over it, for each state that follows.
 
     It reconnects and falls back by itself. ``state`` tells how it stands, ``way`` how
@@ -166,24 +173,13 @@ class AsyncFeed(Standing):
     manager, or call ``aclose``. A cancelled wait loses nothing: iterate again.
     """
 
-    def __init__(self, http: httpx.AsyncClient, url: str, follower: Follower) -> None:
+    def __init__(self, http: httpx.AsyncClient, line: Line, follower: Follower) -> None:
         super().__init__(follower)
-        self._http, self._url = http, url
+        self._http, self._line = http, line
         self._answer: httpx.Response | None = None
         self._pieces: AsyncIterator[bytes] | None = None
         self._news: deque[Prices] = deque()
         self._closed = False
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
     def __aiter__(self) -> Self:
         return self
@@ -219,18 +215,13 @@ class AsyncFeed(Standing):
                 await self._ask(todo)
         except httpx.HTTPError as error:
             await self._hang_up()
-            self._follower.failed(broken(self._url, error))
+            self._follower.failed(self._line.broken(error))
         except Unavailable as error:
             await self._hang_up()
             self._follower.failed(error)
 
     async def _ask(self, request: Request) -> None:
-        built = self._http.build_request(
-            "GET",
-            f"{self._url}{request.place}",
-            headers=request.headers,
-            timeout=timeout(request.silent_s),
-        )
+        built = self._http.build_request("GET", **self._line.call(request))
         answer = self._answer = await self._http.send(built, stream=True)
         self._follower.answered(answer.status_code, answer.headers)
         self._pieces = answer.aiter_bytes()

@@ -5,6 +5,7 @@ Pure. How it comes here stands in ``follow``.
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from itertools import islice
 from typing import Final, Literal
 
 import msgspec
@@ -25,6 +26,10 @@ Field = Literal[
     "volume_24h",
     "volume_24h_quote",
 ]
+
+
+# A board may have thousands, and a notebook shows what a cell returns.
+_SHOWN_MAX: Final = 10
 
 
 class Ticker(model.Ticker, frozen=True, kw_only=True, omit_defaults=True):
@@ -102,8 +107,12 @@ class Prices(Mapping[str, Ticker]):
         return len(self._tickers)
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name} {one.price}" for name, one in self._tickers.items())
-        return f"<Prices {'' if self.live else 'not live, '}{shown or 'none'}>"
+        first = islice(self._tickers.items(), _SHOWN_MAX)
+        shown = [f"{name} {one.price}" for name, one in first]
+        if len(self) > _SHOWN_MAX:
+            shown.append(f"and {len(self) - _SHOWN_MAX} more")
+        live = "" if self.live else "not live, "
+        return f"<Prices {live}{', '.join(shown) or 'none'}>"
 
     def rows(self) -> list[dict[str, object]]:
         """Return a row for each instrument, as tables and data frames take them."""

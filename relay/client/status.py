@@ -15,9 +15,13 @@ PATH: Final = "/v1/status"
 
 
 class Instance(Struct, frozen=True, kw_only=True):
-    """The instance that answered; ``clients`` counts them by their way in."""
+    """The instance that answered; ``clients`` counts them by their way in.
+
+    ``now_ms`` is the relay's clock, by which everything here is told; 0 for unsaid.
+    """
 
     version: str = ""
+    now_ms: int = 0
     uptime_ms: int = 0
     live: bool = False
     ready: bool = False

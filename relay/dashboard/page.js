@@ -1,6 +1,7 @@
 // The page at /: one subscription to the whole board, a table, and how the relay is.
 
-import { subscribe } from "./relay.js";
+import { Refused, subscribe } from "./relay.js";
+import { ask, forget, holds, keep, ticket, ticketFor } from "./door.js";
 import { Latency } from "./latency.js";
 import { ago } from "./row.js";
 import { Sparks } from "./spark.js";
@@ -22,6 +23,7 @@ const WORDS = {
   offline: "offline",
   paused: "paused",
   refused: "refused",
+  locked: "locked",
   closed: "closed",
 };
 const WAYS = { stream: "SSE", poll: "long-poll", ws: "WebSocket" };
@@ -43,19 +45,17 @@ table.nowMs = () => latency.nowMs();
 let newest = null;
 let unmeasured = [];
 
-const prices = subscribe("all", {
-  every: PACE,
-  onStatus: showState,
-  onChange({ changed, gone, prices: all, asOfMs }) {
-    table.take({ changed, gone, prices: all });
-    if (!changed.length) return;
-    newest = all.get(changed.at(-1));
-    // What was there before us took its time elsewhere.
-    if (asOfMs && table.begun) unmeasured = unmeasured.concat(changed.map((name) => all.get(name)));
-    table.begun = true;
-    showMore();
-  },
-});
+let prices = null;
+
+function take({ changed, gone, prices: all, asOfMs }) {
+  table.take({ changed, gone, prices: all });
+  if (!changed.length) return;
+  newest = all.get(changed.at(-1));
+  // What was there before us took its time elsewhere.
+  if (asOfMs && table.begun) unmeasured = unmeasured.concat(changed.map((name) => all.get(name)));
+  table.begun = true;
+  showMore();
+}
 
 // A ticker is on the screen when the frame that drew it has been drawn.
 function measure() {
@@ -68,11 +68,13 @@ function measure() {
 
 function showState({ state, way, error }) {
   $("state").dataset.state = state;
+  $("prices").dataset.state = state;
   $("state-word").textContent = WORDS[state];
   $("state").title = error ?? "";
   for (const input of $("way").querySelectorAll("input")) {
     input.toggleAttribute("data-used", input.value === way);
   }
+  if (state === "refused") doubt(error);
   showMore();
 }
 
@@ -88,17 +90,100 @@ function showMore() {
   if ($("state-more").textContent !== words) $("state-more").textContent = words;
 }
 
-$("way").addEventListener("change", ({ target }) => prices.use(target.value));
+$("way").addEventListener("change", ({ target }) => prices?.use(target.value));
+
+// ------------------------------------------------------------------------ the door
+
+function enter() {
+  document.body.dataset.door = "open";
+  $("forget").hidden = !holds();
+  const way = $("way").querySelector(":checked").value;
+  const issue = holds() ? ticket : undefined;
+  prices = subscribe("all", { every: PACE, way, ticket: issue, onStatus: showState, onChange: take });
+  showState(prices.status);
+  system.turn(true);
+  readLists().catch(() => {});
+}
+
+// What was read with the key goes with it.
+function leave(why = "") {
+  prices?.close();
+  prices = newest = null;
+  unmeasured = [];
+  forget();
+  $("forget").hidden = true;
+  system.turn(false);
+  table.take({ changed: [], gone: [...table.prices.keys()], prices: new Map() });
+  table.begun = false;
+  document.body.dataset.door = "shut";
+  showState({ state: "locked", way: null, error: null });
+  complain(why);
+}
+
+function complain(words) {
+  $("wrong").textContent = words;
+  if (words) $("key").setAttribute("aria-invalid", "true");
+  else $("key").removeAttribute("aria-invalid");
+}
+
+// The relay was locked while the page was open, or takes the key no more.
+async function doubt(error) {
+  const held = holds();
+  // Not what the browser was given when the key still held.
+  const answer = await ask("/v1/symbols", { cache: "no-store" }).catch(() => null);
+  if (answer?.ok || prices?.status.state !== "refused") return;
+  leave(held ? error : "");
+  $("key").focus();
+}
+
+$("door").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const [input, button] = [$("key"), $("open")];
+  if (button.disabled) return;
+  complain("");
+  button.disabled = true;
+  try {
+    const text = input.value.trim();
+    await ticketFor(text);
+    keep(text);
+    input.value = "";
+    enter();
+    $("grid").focus({ focusVisible: false });
+  } catch (error) {
+    complain(error instanceof Refused ? error.message : `The relay cannot be asked now: ${error.message}`);
+    input.focus();
+    input.select();
+  } finally {
+    button.disabled = false;
+  }
+});
+
+$("forget").addEventListener("click", () => {
+  leave();
+  $("key").focus();
+});
 
 // ------------------------------------------------------------ search, sort, lists
 
 let counting = 0;
+let unread = false;
+
+function sayEmpty(shown) {
+  $("empty").hidden = shown > 0;
+  if (table.prices.size) $("empty").textContent = "No instrument of that name is on the board.";
+  else if (unread) $("empty").textContent = "No exchange can be read yet; each source says why.";
+  else $("empty").textContent = "Waiting for the first price …";
+}
+
+// Nobody should have to guess what an empty board waits for.
+function hearStatus({ sources }) {
+  const all = Object.values(sources);
+  unread = all.length > 0 && all.every(({ alive, reason }) => !alive || reason);
+  if (!table.prices.size) sayEmpty(0);
+}
 
 function count(shown) {
-  $("empty").hidden = shown > 0;
-  $("empty").textContent = table.prices.size
-    ? "No instrument of that name is on the board."
-    : "Waiting for the first price …";
+  sayEmpty(shown);
   clearTimeout(counting);
   counting = setTimeout(() => {
     const all = table.prices.size;
@@ -148,9 +233,14 @@ document.addEventListener("keydown", (event) => {
 });
 
 async function readLists() {
-  const answer = await fetch("/v1/symbols");
+  const asker = prices;
+  const answer = await ask("/v1/symbols");
   if (!answer.ok) return;
-  for (const [name, instruments] of Object.entries((await answer.json()).lists)) {
+  const { lists: given } = await answer.json();
+  if (prices !== asker) return;
+  lists.clear();
+  $("list").length = 1;
+  for (const [name, instruments] of Object.entries(given)) {
     lists.set(name, instruments);
     $("list").append(new Option(name, name));
   }
@@ -168,7 +258,7 @@ function showTheme(theme) {
   if (theme) document.documentElement.dataset.theme = theme;
   else delete document.documentElement.dataset.theme;
   const [icon, words] = $("theme").children;
-  icon.textContent = { "": "◐", light: "☀", dark: "☾" }[theme];
+  for (const path of icon.children) path.toggleAttribute("data-shown", path.dataset.shows === theme);
   words.textContent = `Colours: ${THEMES[theme]}`;
 }
 
@@ -202,11 +292,14 @@ showTheme(remembered());
 
 // -------------------------------------------------------------------------- the clock
 
-new System({ compare: (...times) => latency.compare(...times) });
+const system = new System({ compare: (...times) => latency.compare(...times), told: hearStatus });
 setInterval(() => {
   if (document.hidden) return;
   table.tick();
   latency.tick();
   showMore();
 }, 1000);
-readLists().catch(() => {});
+
+// The relay has written into the page whether anything can be read without a key.
+if (holds() || document.body.dataset.door === "open") enter();
+else leave();

@@ -70,6 +70,12 @@ export interface Connection {
   every?: string;
   /** False: do not share the connection with other tabs. */
   tabs?: boolean;
+  /**
+   * For a relay that wants a key: returns a ticket of `POST /v1/ticket`, which your own
+   * server gets with the key. It is called anew for whoever comes back later. With a
+   * `Refused` it says that there will be none; after any other error it is called again.
+   */
+  ticket?: () => string | Promise<string>;
 }
 
 export interface Options extends Connection {
@@ -123,9 +129,11 @@ export const patience: {
   offline: number;
   shrink: number;
   tabs: number;
+  ticket: number;
 };
 
 /** The relay has refused what was asked. */
 export class Refused extends Error {
+  constructor(error: { code: string; sentence: string; hint: string });
   readonly code: string;
 }

@@ -27,6 +27,8 @@ export const patience = {
   shrink: 1000,
   // Tabs tell their leader that they are there, and hear it, this often.
   tabs: 10000,
+  // A ticket is good for a minute at most, and shown for so long.
+  ticket: 30000,
 };
 
 // A stream that breaks sooner than this, so often in a row, does not get through.
@@ -50,6 +52,44 @@ export class Refused extends Error {
     this.name = "Refused";
     this.code = code;
   }
+}
+
+// What the relay is shown by a page that may read: a ticket, got anew in good time.
+class Pass {
+  #issue;
+  #ticket = null;
+  #untilMs = 0;
+
+  constructor(issue) {
+    this.#issue = issue;
+  }
+
+  /** Return the ticket; those who ask at once share one. */
+  async ticket() {
+    if (!this.#ticket || Date.now() >= this.#untilMs) {
+      this.#untilMs = Date.now() + patience.ticket;
+      this.#ticket = Promise.resolve(this.#issue()).catch((error) => {
+        this.spoil();
+        // Whoever issues them may say that there will be none.
+        if (error instanceof Refused) throw error;
+        throw new Lost(`There is no ticket: ${error.message ?? error}.`);
+      });
+    }
+    return this.#ticket;
+  }
+
+  /** It was not taken: the next one is a new one. */
+  spoil() {
+    this.#ticket = null;
+  }
+}
+
+// Ask the relay, with what it wants to see.
+async function get({ pass }, url, options) {
+  const headers = pass ? { authorization: `Bearer ${await pass.ticket()}` } : {};
+  const answer = await fetch(url, { ...options, headers });
+  if (answer.status === 401) pass?.spoil();
+  return answer;
 }
 
 class Lost extends Error {
@@ -244,9 +284,9 @@ function pick(desk, names) {
 
 const desks = new Map();
 
-function keyOf({ url = "", fields = [], every = "", tabs = true }) {
+function keyOf({ url = "", fields = [], every = "", tabs = true, ticket }) {
   const base = new URL(url || "/", document.baseURI).href;
-  return JSON.stringify([base, [...fields].sort(), every, tabs]);
+  return JSON.stringify([base, [...fields].sort(), every, tabs, Boolean(ticket)]);
 }
 
 function deskOf(options) {
@@ -257,9 +297,10 @@ function deskOf(options) {
 
 // What one page holds of one relay, and who on the page wants which part of it.
 class Desk {
-  constructor(key, { url = "", fields = [], every = "", tabs = true, way = "auto" }) {
+  constructor(key, { url = "", fields = [], every = "", tabs = true, way = "auto", ticket }) {
     this.key = key;
-    this.ask = { base: new URL(url || "/", document.baseURI).href, fields, every };
+    const pass = ticket ? new Pass(ticket) : null;
+    this.ask = { base: new URL(url || "/", document.baseURI).href, fields, every, pass };
     this.tabs = tabs;
     this.way = way;
     this.subscriptions = new Set();
@@ -446,8 +487,8 @@ class Desk {
   async members(key, value) {
     const url = new URL("v1/prices", this.ask.base);
     url.search = new URLSearchParams({ [key]: value, fields: "price" });
-    const answer = await fetch(url, { signal: this.ending.signal });
-    if (!answer.ok) throw await lostBy(answer);
+    const answer = await get(this.ask, url, { signal: this.ending.signal });
+    if (!answer.ok) throw await lostBy(answer, this.ask);
     const { prices, missing } = await answer.json();
     return [...Object.keys(prices), ...missing].sort();
   }
@@ -470,7 +511,7 @@ class Feed {
     this.ending = new AbortController();
     const { signal } = this.ending;
     addEventListener("online", () => this.attempt?.abort("changed"), { signal });
-    addEventListener("offline", () => sink.say({ state: "offline" }), { signal });
+    addEventListener("offline", () => sink.say({ state: "offline", way: null }), { signal });
   }
 
   /** Read these instruments from now on, null for all. The first call connects. */
@@ -616,10 +657,12 @@ class Feed {
   // Fetch and not EventSource: it shows the heartbeats and why a stream was refused.
   async stream(signal, way) {
     let sent = this.sink.cursor;
+    // A ticket that is long on its way is no stream held back.
+    await this.sink.ask.pass?.ticket();
     this.stir(patience.firstWord, new Lost("The stream is held back.", { unfit: true }));
     const url = this.url("v1/stream", { cursor: sent, every: this.sink.ask.every });
-    const answer = await fetch(url, { signal, cache: "no-store" });
-    if (!answer.ok) throw await lostBy(answer, { stream: true });
+    const answer = await get(this.sink.ask, url, { signal, cache: "no-store" });
+    if (!answer.ok) throw await lostBy(answer, { ...this.sink.ask, stream: true });
     if (!answer.headers.get("content-type")?.startsWith("text/event-stream")) {
       throw new Lost("What came is no stream.", { unfit: true });
     }
@@ -627,6 +670,7 @@ class Feed {
     const events = new Events();
     for (;;) {
       const { done, value } = await reader.read();
+      signal.throwIfAborted();
       if (done) break;
       this.stir(patience.silent);
       this.heard(way);
@@ -652,9 +696,10 @@ class Feed {
       const begun = Date.now();
       this.stir(patience.pollWait + patience.pollExtra);
       const more = { cursor: sent, wait: sent && `${patience.pollWait}ms` };
-      const answer = await fetch(this.url("v1/poll", more), { signal });
-      if (!answer.ok) throw await lostBy(answer);
+      const answer = await get(this.sink.ask, this.url("v1/poll", more), { signal });
+      if (!answer.ok) throw await lostBy(answer, this.sink.ask);
       const body = await answer.json();
+      signal.throwIfAborted();
       this.heard(way);
       this.take(way, body, sent, Number(answer.headers.get("age") ?? 0));
       const idle = !Object.keys(body.prices).length && !body.gone.length;
@@ -663,18 +708,23 @@ class Feed {
     }
   }
 
-  ws(signal, way) {
+  async ws(signal, way) {
+    const { base, pass } = this.sink.ask;
+    const url = new URL("v1/ws", base);
+    url.protocol = url.protocol.replace("http", "ws");
+    // A WebSocket sends no header: it alone has the ticket in its address.
+    if (pass) url.searchParams.set("ticket", await pass.ticket());
+    signal.throwIfAborted();
     return new Promise((done, fail) => {
-      const url = new URL("v1/ws", this.sink.ask.base);
-      url.protocol = url.protocol.replace("http", "ws");
       const socket = new WebSocket(url);
       let sent = this.sink.cursor;
       this.stir(patience.firstWord, new Lost("The WebSocket is held back."));
-      signal.addEventListener("abort", () => {
+      const end = (error) => {
         socket.onmessage = socket.onclose = null;
         socket.close();
-        fail(signal.reason);
-      }, { once: true });
+        fail(error);
+      };
+      signal.addEventListener("abort", () => end(signal.reason), { once: true });
       socket.onopen = () => {
         const { fields } = this.sink.ask;
         const message = { type: "subscribe", ...named(this.names) };
@@ -686,17 +736,25 @@ class Feed {
       this.tell = (before, after) => {
         if (socket.readyState === WebSocket.OPEN) resubscribe(socket, before, after);
       };
-      socket.onmessage = ({ data }) => {
-        const body = JSON.parse(data);
+      const hear = (body) => {
         this.stir(patience.silent);
-        if (body.type === "error") return fail(new Refused(body.error));
+        if (body.type === "error") throw new Refused(body.error);
         this.heard(way);
         if (body.type !== "update") return;
         this.take(way, body, sent);
         // From here on changes of the selection come as changes, never as a whole.
         sent = null;
       };
+      socket.onmessage = ({ data }) => {
+        try {
+          hear(JSON.parse(data));
+        } catch (error) {
+          end(error);
+        }
+      };
       socket.onclose = ({ code, reason }) => {
+        // Why a handshake failed is not told; it may have been the ticket.
+        if (!this.firstWord) pass?.spoil();
         if (code === 1012) return done(this.retryMs * (0.75 + Math.random() / 2));
         fail(new Lost(reason || `The WebSocket closed (${code}).`));
       };
@@ -726,11 +784,14 @@ function contains(names, some) {
   return names === null || (some !== null && some.every((name) => names.includes(name)));
 }
 
-async function lostBy(answer, { stream = false } = {}) {
+async function lostBy(answer, { stream = false, pass = null }) {
   const told = await answer.json().catch(() => null);
   const afterMs = 1000 * (Number(answer.headers.get("retry-after")) || 0);
-  if (answer.status === 400 && told?.error) return new Refused(told.error);
-  const unfit = stream && answer.status < 500 && answer.status !== 429;
+  const locked = [401, 403].includes(answer.status);
+  // A ticket that was not taken has a successor; without one there is no use in asking.
+  const final = answer.status === 400 || (locked && (!pass || answer.status === 403));
+  if (final && told?.error) return new Refused(told.error);
+  const unfit = stream && answer.status < 500 && answer.status !== 429 && !(locked && told);
   return new Lost(told?.error?.sentence ?? `The relay answered ${answer.status}.`, { unfit, afterMs });
 }
 

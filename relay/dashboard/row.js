@@ -27,10 +27,11 @@ export function ago(ms) {
   return s < 86400 ? `${Math.floor(s / 3600)} h` : `${Math.floor(s / 86400)} d`;
 }
 
-/** Write a change in percent: two decimals, cut and not rounded, always with a sign. */
+/** Write a change in percent: cut and not rounded, always with a sign. */
 export function percent(text) {
   const [whole, part = ""] = text.replace(/^[-+]/, "").split(".");
-  const digits = `${whole}.${part.padEnd(2, "0").slice(0, 2)}`;
+  // Beside a thousand percent their hundredths say nothing.
+  const digits = whole.length > 3 ? whole : `${whole}.${part.padEnd(2, "0").slice(0, 2)}`;
   const none = /^[0.]*$/.test(digits);
   const sign = none ? "" : text.startsWith("-") ? "−" : "+";
   return { words: `${sign}${formatDecimal(digits)} %`, direction: none ? "" : sign === "+" ? "up" : "down" };
@@ -44,6 +45,7 @@ function share({ price, low_24h: low, high_24h: high }) {
 
 // Digits beyond these are shown, smaller: they are there for who looks closely.
 const DIGITS = 8;
+const ZEROS = 2;
 
 /** Cut a price into what is read at a glance and the rest of its digits. */
 export function glance(text) {
@@ -53,13 +55,29 @@ export function glance(text) {
   let end = Math.max(first < 0 ? 0 : first, 0) + DIGITS;
   // The point is no digit, where it stands among them.
   if (first < point) end += 1;
-  const zeros = text.length - text.match(/0*$/)[0].length;
-  end = Math.max(Math.min(end, zeros), point + 3);
+  // One or two zeros come and go as a price moves; a row of them is how it is written.
+  const zeros = text.match(/0*$/)[0].length;
+  if (zeros > ZEROS) end = Math.min(end, text.length - zeros);
+  end = Math.max(end, point + 3);
   return [text.slice(0, end), text.slice(end)];
 }
 
-// Zeros at the end say the tick size, which the price beside these says already.
-const plain = (text) => (text.includes(".") ? text.replace(/\.?0+$/, "") : text);
+// Zeros at the end say the tick size, which the price beside these says already; two
+// decimals stay, so that sums of money look like some.
+const plain = (text) => text.replace(/(\.\d\d\d*?)0+$/, "$1");
+
+// How wide a price is, in its large digits; from what is wider than a phone's column on,
+// it is written smaller, so that every digit stands there and covers nothing.
+const WIDTHS = [[21, "xs"], [18, "s"], [13.5, "m"]];
+const TAIL = 0.7;
+// Low and high together stand under a line that is so long.
+const RANGE = 20;
+
+function size(root, name) {
+  if (root.dataset.size === name) return;
+  if (name) root.dataset.size = name;
+  else delete root.dataset.size;
+}
 
 let rows = 0;
 
@@ -87,7 +105,9 @@ export class Row {
     this.makeRange(cell("range"));
     this.makeSpark(cell("spark"));
     this.sides = cell("sides");
-    this.source = cell("source");
+    const source = cell("source");
+    this.source = element(source, "span", "exchange");
+    this.notes = element(source, "span", "notes");
     this.age = cell("age");
     this.turn = 0;
   }
@@ -151,8 +171,11 @@ export class Row {
   fillPrice(price) {
     const [, tail] = glance(price);
     const text = formatDecimal(price);
-    write(this.main, text.slice(0, text.length - tail.length));
-    write(this.tail, text.slice(text.length - tail.length));
+    const cut = text.length - tail.length;
+    write(this.main, text.slice(0, cut));
+    write(this.tail, text.slice(cut));
+    const width = cut + TAIL * tail.length;
+    size(this.root, WIDTHS.find(([least]) => width > least)?.[1]);
   }
 
   flash(direction) {
@@ -172,8 +195,10 @@ export class Row {
 
   fillRange(ticker) {
     const known = ticker.low_24h && ticker.high_24h;
-    write(this.low, known ? formatDecimal(plain(ticker.low_24h)) : "");
-    write(this.high, known ? formatDecimal(plain(ticker.high_24h)) : "");
+    const [low, high] = known ? [ticker.low_24h, ticker.high_24h].map((one) => formatDecimal(plain(one))) : ["", ""];
+    write(this.low, low);
+    write(this.high, high);
+    size(this.range, low.length + high.length > RANGE ? "s" : undefined);
     this.at.parentNode.hidden = !known;
     if (known) this.at.style.transform = `translateX(${(100 * share(ticker)).toFixed(1)}%)`;
   }
@@ -182,8 +207,10 @@ export class Row {
     const { source, via, stale } = ticker;
     if (before && source === before.source && via === before.via && stale === before.stale) return;
     this.source.textContent = source ?? "";
-    if (via) element(this.source, "span", "tag", `via ${via}`);
-    if (stale) element(this.source, "span", "tag stale", "stale");
+    this.notes.replaceChildren();
+    if (via) element(this.notes, "span", "via", `via ${via}`);
+    if (stale) element(this.notes, "span", "stale", "stale");
+    this.root.classList.toggle("noted", Boolean(via || stale));
     this.root.classList.toggle("old", Boolean(stale));
   }
 

@@ -1,5 +1,7 @@
 // The last minutes of what is visible: asked for once, then kept going by what comes.
 
+import { ask } from "./door.js";
+
 const KEPT_MS = 600000;
 const STEP_MS = 10000;
 const SPAN_MIN_MS = 120000;
@@ -62,7 +64,7 @@ export class Sparks {
     this.#busy += 1;
     const name = this.#queue.shift();
     try {
-      const answer = await fetch(`/v1/prices/${encodeURIComponent(name)}/recent`);
+      const answer = await ask(`/v1/prices/${encodeURIComponent(name)}/recent`);
       if (!answer.ok) throw new Error(String(answer.status));
       if (!this.#asked.has(name)) return;
       const held = this.#points.get(name) ?? [];

@@ -1,5 +1,6 @@
 // How the relay is: its sources, budgets, instances and clients, from /v1/status.
 
+import { ask } from "./door.js";
 import { ago, element, write } from "./row.js";
 
 const EVERY_MS = 2000;
@@ -13,34 +14,42 @@ const $ = (id) => document.getElementById(id);
 export class System {
   #instances = new Map();
 
-  constructor({ compare }) {
-    this.compare = compare;
-    this.#again();
+  constructor({ compare, told }) {
+    Object.assign(this, { compare, told, open: false });
     document.addEventListener("visibilitychange", () => this.#again());
+  }
+
+  /** Ask from now on, or not any more. */
+  turn(open) {
+    this.open = open;
+    if (!open) $("system").classList.add("waiting");
+    this.#again();
   }
 
   #again() {
     clearTimeout(this.timer);
-    if (!document.hidden) this.#ask();
+    if (this.open && !document.hidden) this.#ask();
   }
 
   async #ask() {
     const askedMs = Date.now();
     try {
-      const answer = await fetch("/v1/status");
+      const answer = await ask("/v1/status");
       if (!answer.ok) throw new Error(String(answer.status));
       const status = await answer.json();
+      if (!this.open) return;
       this.compare(status.instance.now_ms, askedMs, Date.now());
       this.show(status);
     } catch {
       // The indicator says so already; what was known stays, with its age.
     }
     clearTimeout(this.timer);
-    if (!document.hidden) this.timer = setTimeout(() => this.#ask(), EVERY_MS);
+    if (this.open && !document.hidden) this.timer = setTimeout(() => this.#ask(), EVERY_MS);
   }
 
   show(status) {
     const now = status.instance.now_ms;
+    this.told(status);
     this.showSources(status);
     this.showBudgets(status.budgets, now);
     this.showInstances(status.instance);
@@ -109,11 +118,17 @@ export class System {
 function sourceLine(name, source, streams, refused) {
   const open = streams.filter(({ state }) => state === "open").length;
   const error = refused ? text(refused) : source.reason || streams.find((one) => one.error)?.error;
-  const flow = streams.length ? `${open} of ${streams.length} streams open` : "by request";
-  const kind = !source.alive ? "bad" : open < streams.length ? "poor" : "good";
+  const why = error?.startsWith(`${name} `) ? error.slice(name.length + 1) : error;
+  const flow = streams.length ? flowing(open, streams.length) : "by request";
+  const kind = !source.alive ? "bad" : why || open < streams.length ? "poor" : "good";
   const word = source.alive ? `${source.shown} shown` : "silent";
   const heard = source.age_ms === null || source.age_ms === undefined ? "not heard yet" : `heard ${ago(source.age_ms)} ago`;
-  return { kind, name, word, more: [flow, heard, error].filter(Boolean).join(" · ") };
+  return { kind, name, word, more: [flow, heard, why].filter(Boolean).join(" · ") };
+}
+
+function flowing(open, all) {
+  if (open < all) return `${open} of ${all} streams open`;
+  return all === 1 ? "stream open" : `${all} streams open`;
 }
 
 const text = (what) => (typeof what === "string" ? what : JSON.stringify(what));

@@ -128,25 +128,35 @@ async def visit(context: BrowserContext, run: Running) -> Watched:
 
 
 @pytest.fixture(scope="session")
-def packages(pytestconfig: pytest.Config) -> Path:
+def packages(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Install what only these tests need, once; returns the folder of packages."""
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("there is no npm here, which brings React and the checker")
-    assert pytestconfig.cache is not None
-    folder = Path(pytestconfig.cache.mkdir("npm"))
-    wanted = _PACKAGES.read_bytes()
-    done = folder / "package.json"
+    cache = getattr(pytestconfig, "cache", None)
+    folder = Path(cache.mkdir("npm")) if cache else tmp_path_factory.mktemp("npm")
+    wanted, done = _PACKAGES.read_bytes(), folder / "package.json"
     modules = folder / "node_modules"
     if not (done.exists() and done.read_bytes() == wanted and modules.is_dir()):
-        lock = _PACKAGES.with_name("package-lock.json")
-        shutil.copy(lock, folder / lock.name)
         done.write_bytes(wanted)
-        command = [npm, "ci", "--no-audit", "--no-fund", "--prefix", str(folder)]
-        installed = subprocess.run(
+        reason = _install(npm, folder)
+        if reason:
+            done.unlink()
+            pytest.skip(f"npm cannot install here: {reason}")
+    return modules
+
+
+def _install(npm: str, folder: Path) -> str:
+    """Install exactly what is locked; returns why that cannot be, if so."""
+    lock = _PACKAGES.with_name("package-lock.json")
+    shutil.copy(lock, folder / lock.name)
+    command = [npm, "ci", "--no-audit", "--no-fund", "--prefix", str(folder)]
+    try:
+        done = subprocess.run(
             command, capture_output=True, text=True, timeout=_NPM_S, check=False
         )
-        if installed.returncode:
-            done.unlink()
-            pytest.skip(f"npm cannot install here: {installed.stderr[-200:]}")
-    return modules
+    except subprocess.TimeoutExpired:
+        return f"it was not done after {_NPM_S} s"
+    return done.stderr[-300:] if done.returncode else ""

@@ -61,6 +61,11 @@ class Site:
         rows = {name: ticker(price, event_ms=now_ms) for name, price in prices.items()}
         await self.leader.publish(rows)
 
+    def lock(self, lines: tuple[str, ...]) -> None:
+        """Let in who has one of these keys, from the next start on."""
+        doors = replace(self._settings.doors, reading="keys", keys=lines)
+        self._settings = replace(self._settings, doors=doors)
+
     async def remember(self, name: str, points: Iterable[tuple[int, str]]) -> None:
         """Write an instrument's last minutes, oldest first: milliseconds and price."""
         lease = await self.leader.lease()
@@ -68,9 +73,9 @@ class Site:
             point = {name: f'[{at_ms},"{price}"]'.encode()}
             await self.leader.writer.remember(lease, point, most=60, life_ms=60_000)
 
-    async def mark(self) -> None:
+    async def mark(self, *, beat_ms: int = 5000) -> None:
         """Write one mark, with the health of two sources and a budget that cools."""
-        await self.leader.mark(health=_HEALTH)
+        await self.leader.mark(beat_ms=beat_ms, health=_HEALTH)
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:
         """Listen; at the same port as before, where there was one."""
@@ -109,10 +114,26 @@ class Running:
     def __init__(self, site: Site, tasks: asyncio.TaskGroup) -> None:
         self.site, self._tasks = site, tasks
         self._moving: asyncio.Task[None] | None = None
+        self._beating = tasks.create_task(_beat(site))
+
+    async def silence(self) -> None:
+        """Let nobody refresh the prices any more."""
+        self._beating.cancel()
+        await self.site.mark(beat_ms=1)
+
+    def beat(self) -> None:
+        """Let somebody refresh them again."""
+        self._beating = self._tasks.create_task(_beat(self.site))
 
     async def restart(self) -> None:
-        """Start again what was stopped."""
+        """Start what does not run, or was stopped."""
         await self.site.start(self._tasks)
+
+    async def stop(self) -> None:
+        """End everything."""
+        self.hold()
+        self._beating.cancel()
+        await self.site.stop()
 
     def move(self, names: list[str], *, every_s: float = 0.05) -> None:
         """Let these prices rise and fall for as long as the site runs."""
@@ -132,15 +153,12 @@ async def running(
     site = Site(client, keys, settings)
     await site.publish(prices)
     async with asyncio.TaskGroup() as tasks:
-        beating = tasks.create_task(_beat(site))
-        await site.start(tasks)
         run = Running(site, tasks)
+        await run.restart()
         try:
             yield run
         finally:
-            run.hold()
-            beating.cancel()
-            await site.stop()
+            await run.stop()
 
 
 async def _beat(site: Site) -> None:

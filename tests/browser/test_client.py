@@ -28,6 +28,35 @@ _HIDE = """(which) => {
     Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
     document.dispatchEvent(new Event("visibilitychange"));
 }"""
+# Timers that have not rung, and channels that were not closed.
+_COUNT = """
+    window.counted = { timers: new Set(), channels: 0 };
+    for (const kind of ["Timeout", "Interval"]) {
+        const [set, clear] = [window[`set${kind}`], window[`clear${kind}`]];
+        window[`set${kind}`] = (call, ms) => {
+            const timer = set(() => {
+                if (kind === "Timeout") counted.timers.delete(timer);
+                call();
+            }, ms);
+            counted.timers.add(timer);
+            return timer;
+        };
+        window[`clear${kind}`] = (timer) => {
+            counted.timers.delete(timer);
+            clear(timer);
+        };
+    }
+    window.BroadcastChannel = class extends BroadcastChannel {
+        constructor(name) {
+            super(name);
+            counted.channels += 1;
+        }
+        close() {
+            super.close();
+            counted.channels -= 1;
+        }
+    };
+"""
 
 
 async def subscribe(
@@ -102,21 +131,55 @@ async def test_all_subscriptions_of_a_page_share_one_connection(
     assert run.site.clients("sse") == 1
 
 
-async def test_close_leaves_nothing_behind(visit: Watched, run: Running) -> None:
-    """No connection, no timer, no listener, no lock."""
+async def listeners(page: Page) -> list[str]:
+    """Return what the page listens to on its window and its document."""
+    session = await page.context.new_cdp_session(page)
+    found: list[str] = []
+    for thing in ("window", "document"):
+        asked = await session.send("Runtime.evaluate", {"expression": thing})
+        told = await session.send(
+            "DOMDebugger.getEventListeners",
+            {"objectId": asked["result"]["objectId"]},
+        )
+        found += [f"{thing} {one['type']}" for one in told["listeners"]]
+    await session.detach()
+    return sorted(found)
+
+
+@pytest.mark.parametrize("way", ["stream", "poll", "ws", "nobody answers"])
+async def test_close_leaves_nothing_behind(
+    context: BrowserContext, run: Running, way: str
+) -> None:
+    """No connection, no timer, no listener, no channel, no lock."""
+    await context.add_init_script(_COUNT)
+    visit = await blank(context, run)
     page = visit.page
-    await subscribe(page, "one", ["BTC-USD"])
-    await holds(page, "one", BTC_USD="61000.10")
+    before = await listeners(page)
+    if way == "nobody answers":
+        await run.site.stop()
+        await subscribe(page, "one", ["BTC-USD"])
+        await says(page, "one", "reconnecting")
+    else:
+        await subscribe(page, "one", ["BTC-USD"], way=way)
+        await holds(page, "one", BTC_USD="61000.10")
+    assert await listeners(page) != before
+    held = await page.evaluate(_HELD, "one")
     await page.evaluate("subs.one.close()")
-    await counted(run, "sse", 0)
+    if way == "nobody answers":
+        await run.restart()
+    for one in ("sse", "poll", "ws"):
+        await counted(run, one, 0)
     await run.site.publish({"BTC-USD": "2"})
     locks = "navigator.locks.query().then(({ held, pending }) => [held, pending])"
     assert await page.evaluate(locks) == [[], []]
-    assert await page.evaluate(_HELD, "one") == {"BTC-USD": "61000.10"}
+    assert await page.evaluate("[counted.timers.size, counted.channels]") == [0, 0]
+    assert await listeners(page) == before
+    assert await page.evaluate(_HELD, "one") == held
     assert await page.evaluate("subs.one.status.state") == "closed"
+    opened = len(visit.opened)
     await page.evaluate(_HIDE, "hidden")
     await page.evaluate(_HIDE, "shown")
-    assert len(visit.connections("stream")) == 1
+    assert len(visit.opened) == opened
 
 
 async def test_changing_the_selection_opens_nothing_twice(
@@ -173,8 +236,8 @@ async def test_switching_ways_misses_nothing(visit: Watched, run: Running) -> No
     changes = await page.evaluate("told.one.changes.flatMap(([changed]) => changed)")
     # Nothing was sent as a whole again: each name came when it changed, and only then.
     assert sorted(changes) == sorted([*names, "BTC-USD", "ETH-USD", "SOL-USD"])
-    await counted(run, "sse", 1)
-    assert (run.site.clients("ws"), run.site.clients("poll")) == (0, 0)
+    for one, count in (("sse", 1), ("ws", 0), ("poll", 0)):
+        await counted(run, one, count)
 
 
 async def test_a_websocket_changes_its_selection_in_place(

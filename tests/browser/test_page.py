@@ -50,6 +50,18 @@ def row(name: str) -> str:
     )
 
 
+async def serious(page: Page, packages: Path) -> list[object]:
+    """Return what axe finds serious on a page as it stands."""
+    # Evaluated by the debugger, which the page's own policy does not bind.
+    await page.evaluate((packages / "axe-core/axe.min.js").read_text())
+    found = await page.evaluate(
+        """async () => (await axe.run()).violations
+            .filter(({ impact }) => ["serious", "critical"].includes(impact))
+            .map(({ id, nodes }) => [id, nodes.map((one) => one.html)])"""
+    )
+    return list(found)
+
+
 async def test_prices_move_and_nothing_else_does(
     context: BrowserContext, run: Running
 ) -> None:
@@ -96,6 +108,11 @@ async def test_the_indicator_follows_a_server_that_stops_and_comes_back(
     await state(page, "live")
     await run.site.publish({"BTC-USD": "1.25"})
     await expect(page.locator(row("BTC-USD"))).to_have_text("1.25")
+    await run.silence()
+    await state(page, "stale")
+    await expect(page.locator("#state-more")).to_contain_text("nothing new")
+    run.beat()
+    await state(page, "live")
     await context.set_offline(offline=True)
     await state(page, "offline")
     await context.set_offline(offline=False)
@@ -173,14 +190,85 @@ async def test_an_accessibility_checker_finds_nothing_serious(
     for view in ("prices", "system"):
         if width < 900:
             await page.locator(f"#view input[value={view}]").check()
-        # Evaluated by the debugger, which the page's own policy does not bind.
-        await page.evaluate((packages / "axe-core/axe.min.js").read_text())
-        found = await page.evaluate(
-            """async () => (await axe.run()).violations
-                .filter(({ impact }) => ["serious", "critical"].includes(impact))
-                .map(({ id, nodes }) => [id, nodes.map((one) => one.html)])"""
-        )
-        assert found == []
+        assert await serious(page, packages) == []
+
+
+# Of each row, what is drawn where: cells that cut their text are as wide as they are,
+# others as wide as what they say.
+_CROWDED = """() => {
+    const seen = (one) => one && one.getClientRects().length &&
+        getComputedStyle(one).visibility !== "hidden";
+    const told = [];
+    for (const row of document.querySelectorAll("#rows .row")) {
+        const name = row.querySelector(".name").textContent;
+        const frame = row.getBoundingClientRect();
+        const drawn = [".name", ".amount", ".sign", ".change", ".spark", ".track",
+            ".sides", ".source", ".age"].map((kind) => [kind, row.querySelector(kind)])
+            .filter(([kind, one]) => seen(one) &&
+                (one.textContent || [".spark", ".track"].includes(kind)))
+            .map(([kind, one]) => {
+                const range = document.createRange();
+                range.selectNodeContents(one);
+                const cuts = getComputedStyle(one).overflow === "hidden";
+                const box = kind === ".change" || kind === ".age" ? range : one;
+                if (cuts && kind !== ".sides" && one.scrollWidth > one.clientWidth) {
+                    const long = row.dataset.size || one.textContent.length > 12;
+                    if (!long) told.push(`${one.textContent} is cut`);
+                }
+                return [kind, box.getBoundingClientRect()];
+            });
+        drawn.forEach(([kind, a], index) => {
+            if (a.left < frame.left - 1 || a.right > frame.right + 1) {
+                told.push(`${name}: ${kind} leaves the row`);
+            }
+            for (const [other, b] of drawn.slice(index + 1)) {
+                const x = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+                const y = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+                if (x > 1 && y > 1) told.push(`${name}: ${kind} and ${other}`);
+            }
+        });
+    }
+    const sideways = document.documentElement.scrollWidth > innerWidth;
+    return sideways ? [...told, "it scrolls sideways"] : told;
+}"""
+_OUTSIDE = """() => [...document.querySelectorAll("#system .card")].map((card) => {
+    const { left, right, width } = card.getBoundingClientRect();
+    return width > 200 && left >= 0 && right <= innerWidth ? "" : card.innerText;
+}).filter(Boolean)"""
+# Named as they really are; the last ones are as long as exchanges make them.
+_NAMES = {
+    "BTC-USD": "61000.10",
+    "1INCH-USDT": "0.45120000",
+    "BTC-USDT": "61150.68000000",
+    "DOGE-USDT": "0.12346000",
+    "ETC-USD": "18.410363188456544470",
+    "SHIB-IDR": "999999999999.99",
+    "1000000MOG-USDT": "0.000001234567890123456789",
+    "BTC-IDR": "1023456789.123456789012345678",
+}
+
+
+@pytest.mark.browser
+async def test_nothing_covers_anything_at_any_width(
+    context: BrowserContext, client: Client, keys: Keys, settings: Settings
+) -> None:
+    """Every cell can be read on every screen, and every digit of every price."""
+    async with running(client, keys, settings, _NAMES) as run:
+        page = (await opened(context, run)).page
+        await expect(page.locator("#rows .row")).to_have_count(len(_NAMES))
+        found = {}
+        for width in (320, 360, 375, 390, 430, 600, 704, 720, 768, 900, 1024, 1280):
+            await page.set_viewport_size({"width": width, "height": 800})
+            found[width] = await page.evaluate(_CROWDED)
+        for width in (1366, 1440, 1600, 1920):
+            await page.set_viewport_size({"width": width, "height": 800})
+            found[width] = await page.evaluate(_CROWDED)
+        await expect(page.locator("#sources li")).to_have_count(2)
+        for width in (320, 390, 768, 1024):
+            await page.set_viewport_size({"width": width, "height": 600})
+            await page.locator("#view input[value=system]").check()
+            found[-width] = await page.evaluate(_OUTSIDE)
+    assert {width: told for width, told in found.items() if told} == {}
 
 
 @pytest.mark.browser

@@ -188,7 +188,9 @@ async def test_a_live_price_flashes_the_way_it_went(app: Watched, run: Running) 
 
 
 _TYPED = """
-import { subscribe, formatDecimal, type Ticker } from "./relay.js";
+import {
+  Refused, compareDecimals, formatDecimal, patience, peek, subscribe, type Ticker,
+} from "./relay.js";
 import { LivePrice, StatusIndicator, usePrices, useStatus } from "./relay-react.js";
 
 const subscription = subscribe(["BTC-USD"], {
@@ -199,7 +201,14 @@ const subscription = subscribe(["BTC-USD"], {
 });
 subscription.select({ list: "majors" });
 const ticker: Ticker | undefined = subscription.get("bitcoin");
-export const text: string = formatDecimal(ticker?.price);
+export const text: string = formatDecimal(ticker?.price, "de-DE");
+export const order: -1 | 0 | 1 = compareDecimals("1", ticker?.bid ?? "2");
+patience.retry = 500;
+const ending = new AbortController();
+const { signal } = ending;
+subscribe("all", { every: "500ms", tabs: false, signal, ticket: async () => "t" });
+export const held = [...peek(["BTC-USD"]).values()].map(({ via }) => via ?? "");
+export const why = (error: unknown) => (error instanceof Refused ? error.code : "");
 export function Shown() {
   const prices = usePrices(["BTC-USD"]);
   const { state } = useStatus({ url: "https://prices.example/" });
@@ -208,6 +217,10 @@ export function Shown() {
 }
 // @ts-expect-error there is no such way
 subscription.use("pigeon");
+// @ts-expect-error what is held is not the page's to change
+subscription.prices.clear();
+// @ts-expect-error a selection is names, a list or everything
+subscribe({ names: ["BTC-USD"] });
 """
 
 

@@ -27,6 +27,15 @@ HEALTH = msgspec.json.encode(
 async def instance(
     client: Client, keys: Keys, settings: Settings
 ) -> AsyncIterator[Live]:
+    """Return a running instance."""
+    async with live(client, keys, settings) as instance:
+        yield instance
+
+
+@pytest.fixture
+async def attentive(
+    client: Client, keys: Keys, settings: Settings
+) -> AsyncIterator[Live]:
     """Return a running instance that soon notices silence."""
     http = replace(settings.http, quiet_ms=500)
     async with live(client, keys, replace(settings, http=http)) as instance:
@@ -48,11 +57,11 @@ async def test_one_look_is_plain_text_of_80_columns(instance: Live) -> None:
 
 
 async def test_prices_that_nobody_refreshes_end_it_with_status_1(
-    instance: Live,
+    attentive: Live,
 ) -> None:
     """A monitor asks no more than that."""
-    await instance.leader.mark(beat_ms=1)
-    await asyncio.to_thread(_until_not_live, instance.url)
+    await attentive.leader.mark(beat_ms=1)
+    await asyncio.to_thread(_until_not_live, attentive.url)
 
 
 def _until_not_live(url: str) -> None:

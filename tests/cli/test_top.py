@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from relay.config import Settings
+from relay.model import Ticker
 from relay.store.client import Client
 from relay.store.keys import Keys
 from tests.cli.commands import relay
@@ -89,6 +90,23 @@ async def test_once_shows_everything_in_80_plain_columns(instance: Live) -> None
     lines = shown.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert all(line.isprintable() for line in lines)
+
+
+async def test_ages_are_told_by_the_clock_of_the_relay(
+    client: Client, keys: Keys, settings: Settings
+) -> None:
+    """A laptop whose clock is an hour off shows the same as any other."""
+    hour_ms = 3_600_000
+    clock = client.clock
+    clock.set_wall(clock.wall_ms() + hour_ms, at_ms=clock.monotonic_ms())
+    async with live(client, keys, settings) as instance:
+        at_ms = clock.wall_ms() - 2 * hour_ms
+        old = Ticker(price="5", source="kraken", event_ms=at_ms, received_ms=at_ms)
+        await instance.leader.publish({"SOL-USD": old})
+        arguments = ("top", "--once", "--url", instance.url, "--symbols", "SOL-USD")
+        shown = await asyncio.to_thread(relay, *arguments)
+    line = next(one for one in shown.stdout.splitlines() if "SOL-USD" in one)
+    assert line.split() == ["SOL-USD", "5", "kraken", "2", "h"]
 
 
 async def test_into_a_pipe_it_writes_a_plain_line_for_each_change(

@@ -1,13 +1,17 @@
 """Both clients against a real relay: stopped, started again, and badly treated."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from importlib.resources import files
 from pathlib import Path
 
 import httpx
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from relay.client import (
     AsyncClient,
@@ -25,7 +29,7 @@ from relay.store import client as store
 from relay.store.keys import Keys
 from tests.client.stand import Harm, Market, Proxy, serving_at
 from tests.delivery.serving import Leader
-from tests.harness import eventually
+from tests.harness import eventually, open_client
 
 TRIO = ["BTC-USD", "ETH-USD", "SOL-USD"]
 QUICK = Pacing(pause_min_s=0.02, pause_max_s=0.1, silent_s=1, wait_s=5, polls=2)
@@ -366,6 +370,61 @@ async def _read_through(stage: Stage, proxy: Proxy, reader: Reader) -> None:
                 await reader.shows(ETH_USD="2005.0")
                 await reader.goes_on()
                 feed.stop()
+
+
+@pytest.fixture
+def apart(
+    valkey_url: str, settings: Settings, keys: Keys, free_tcp_port: int
+) -> Iterator[tuple[Stage, Callable[..., None]]]:
+    """Serve in another thread; return the stage, and what speaks to it from here."""
+
+    @asynccontextmanager
+    async def serving() -> AsyncIterator[Stage]:
+        async with open_client(valkey_url, settings) as client:
+            stage = Stage(client, keys, settings, free_tcp_port)
+            async with stage.market.running(), stage.serving():
+                yield stage
+
+    with start_blocking_portal("asyncio") as portal:  # noqa: SIM117 - the order matters
+        with portal.wrap_async_context_manager(serving()) as stage:
+            yield (
+                stage,
+                lambda **prices: portal.call(lambda: stage.market.say(**prices)),
+            )
+
+
+def test_the_synchronous_client_works_inside_a_running_loop(
+    apart: tuple[Stage, Callable[..., None]],
+) -> None:
+    """As there is one under every cell of a notebook."""
+
+    async def cell() -> Prices:
+        with Client(apart[0].url) as client:
+            return client.get("ETH-USD")
+
+    assert asyncio.run(cell())["ETH-USD"].price == "2000.0"
+
+
+def test_a_wait_that_is_interrupted_loses_nothing(
+    apart: tuple[Stage, Callable[..., None]],
+) -> None:
+    """Ctrl-C stops a cell, and the next cell goes on."""
+    stage, say = apart
+    main = threading.get_ident()
+    interrupt = threading.Timer(0.2, signal.pthread_kill, [main, signal.SIGINT])
+    with Client(stage.url, pacing=QUICK) as client, client.stream("ETH-USD") as feed:
+        assert next(feed)["ETH-USD"].price == "2000.0"
+        interrupt.start()
+        with pytest.raises(KeyboardInterrupt):
+            next(feed)
+        interrupt.join()
+        say(ETH_USD="2006.0")
+        assert next(feed)["ETH-USD"].price == "2006.0"
+
+
+def test_who_checks_types_is_told_that_there_are_some() -> None:
+    """Without the marker every name of the package would be of no type (PEP 561)."""
+    assert (files("relay") / "py.typed").is_file()
 
 
 def test_the_synchronous_client_gives_up_as_well(free_tcp_port: int) -> None:

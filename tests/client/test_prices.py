@@ -1,6 +1,7 @@
 """What is held only goes forward, and keeps every digit."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -92,6 +93,9 @@ def test_prices_show_themselves_in_a_notebook() -> None:
     """As one line, and as rows for a table."""
     prices = hold(body("k.s.1", BTC_USD="1.50"))
     assert repr(prices) == "<Prices BTC-USD 1.50>"
+    names: dict[str, Any] = {f"N{number}_USD": "1" for number in range(12)}
+    many = hold(body("k.s.1", **names))
+    assert repr(many).endswith("N9-USD 1, and 2 more>")
     row = prices.rows()[0]
     assert (row["instrument"], row["price"]) == ("BTC-USD", "1.50")
 

@@ -1,13 +1,14 @@
 """The fan-out of one instance: clients that want the same share one frame.
 
-Nothing here reads the store or writes to a socket: ``hub`` rings, ``delivery`` sends.
+Nothing here reads the store or writes to a socket: ``hub`` rings, ``delivery`` and
+``rank`` send.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal, Protocol, Self, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -125,14 +126,26 @@ class Wish(Struct, frozen=True):
         return self.selection.hash, self.fields, self.pace_ms, self.cuts
 
 
+class Ringing(Protocol):
+    """Clients who are rung together, and not by a bell each."""
+
+    def ring(self) -> None:
+        """Let them know that there may be something to tell."""
+
+
 class Group:
-    """The clients of one wish. A frame is encoded once for each place they hold."""
+    """The clients of one wish. A frame is encoded once for each place they hold.
+
+    ``ranks`` are rung after those who have a bell.
+    """
 
     def __init__(self, wish: Wish, look: Look, trim: Trim, counts: Counts) -> None:
         self.wish = wish
         self.members: set[Mailbox] = set()
+        self.ranks: dict[object, Ringing] = {}
         self.rung = 0
-        self._look, self._trim, self._counts = look, trim, counts
+        self.counts = counts
+        self._look, self._trim = look, trim
         self._frames: dict[Place, Frame | None] = {}
         self._live = True
         self._paced: asyncio.TimerHandle | None = None
@@ -169,7 +182,7 @@ class Group:
 
     def encode(self, changes: Changes, *, live: bool, news: bool) -> Frame:
         """Write a frame of the fields that this group wants."""
-        self._counts.encoded += 1
+        self.counts.encoded += 1
         rows = self._trim(changes.rows, self.wish.fields)
         return Frame(replace(changes, rows=rows), live=live, news=news)
 
@@ -198,11 +211,13 @@ class Group:
         self.rung += 1
         for mailbox in self.members:
             if mailbox.bell is None:
-                continue  # it is writing, and looks for itself when that has drained
+                continue  # it writes, and looks when that has drained; or has no task
             mailbox.rung = self.rung
             frame = self.frame(mailbox.place)
             if frame is not None or mailbox.due_ms <= now_ms:
                 mailbox.answer(frame)
+        for ranks in self.ranks.values():
+            ranks.ring()
 
     def close(self) -> None:
         """Forget a pace that is still to be kept."""
@@ -276,16 +291,21 @@ class Mailbox:
         A function and not a coroutine: a waiting client costs one future.
         """
         self.bell = bell = asyncio.get_running_loop().create_future()
-        group = self.group
-        if group is not None and self.rung != group.rung:
-            if self.rung >= 0:
-                # All but the newest of what was rung while this one wrote.
-                self._groups.counts.conflated += group.rung - self.rung - 1
-            self.rung = group.rung
-            frame = group.frame(self.place)
-            if frame is not None:
-                self.answer(frame)
+        frame = self.look()
+        if frame is not None:
+            self.answer(frame)
         return bell
+
+    def look(self) -> Frame | None:
+        """Return what was rung for since this client looked, as one frame."""
+        group = self.group
+        if group is None or self.rung == group.rung:
+            return None
+        if self.rung >= 0:
+            # All but the newest of what was rung while this one wrote.
+            self._groups.counts.conflated += group.rung - self.rung - 1
+        self.rung = group.rung
+        return group.frame(self.place)
 
     def answer(self, frame: Frame | None) -> None:
         """Ring this client's bell, if it waits."""
@@ -322,6 +342,16 @@ class Mailbox:
         self.due_ms = 0
         self.answer(None)
 
+    def cut(self) -> bool:
+        """End a write that does not drain; False when nobody knows how."""
+        if self.limit is None:
+            return False
+        self.limit.reschedule(0)
+        return True
+
+
+Box = TypeVar("Box", bound=Mailbox)
+
 
 class Groups:
     """Every group and every client of one instance."""
@@ -351,7 +381,11 @@ class Groups:
 
     def open(self, way: Way, now_ms: int) -> Mailbox:
         """Count a client in."""
-        mailbox = Mailbox(self, way, now_ms)
+        return self.open_as(Mailbox, way, now_ms)
+
+    def open_as(self, kind: type[Box], way: Way, now_ms: int) -> Box:
+        """Count a client in, of a kind of its own."""
+        mailbox = kind(self, way, now_ms)
         self.counts.clients[way] += 1
         if way != "poll":
             self.streams.add(mailbox)
@@ -438,7 +472,7 @@ class Groups:
     def announce(self, notice: bytes) -> None:
         """Let every stream of events carry this once; only the newest counts."""
         self.notice = notice
-        for mailbox in self.streams:
+        for mailbox in list(self.streams):
             if mailbox.way == "sse":
                 mailbox.wake()
 
@@ -455,7 +489,7 @@ class Groups:
         Cuts off those whose write has not drained in ``deadline_ms``.
         """
         stalled = 0
-        for mailbox in self.streams:
+        for mailbox in list(self.streams):
             age_ms = now_ms - mailbox.wrote_ms
             if not mailbox.writing:
                 if age_ms >= quiet_ms or now_ms >= mailbox.due_ms:
@@ -468,8 +502,7 @@ class Groups:
 
     def _cut_off(self, mailbox: Mailbox) -> None:
         mailbox.writing = False
-        if mailbox.limit is not None:
-            mailbox.limit.reschedule(0)
+        if mailbox.cut():
             self.counts.cut_off["write_deadline"] += 1
 
 

@@ -15,7 +15,7 @@ from relay.board import Board
 from relay.clock import Clock
 from relay.config import Http, Ingest
 from relay.errors import RelayError, StoreDown
-from relay.group import Counts, Groups, Mailbox, Way
+from relay.group import Box, Counts, Groups, Mailbox, Way
 from relay.model import Cursor
 from relay.store.reader import Entry, Follower, Head, Mark, Reader, View
 
@@ -173,13 +173,21 @@ class Hub:
         Raises:
             Unready: there are too many already, or the instance is about to end.
         """
+        return self.open_as(Mailbox, way)
+
+    def open_as(self, kind: type[Box], way: Way) -> Box:
+        """Take in a client of a kind of its own.
+
+        Raises:
+            Unready: there are too many already, or the instance is about to end.
+        """
         if self._draining:
             self.counts.refused["draining"] += 1
             raise Unready("draining", "This instance is about to end.")
         if self.counts.clients.total() >= self._http.clients_max:
             self.counts.refused["busy"] += 1
             raise Unready("busy", "This instance serves as many clients as it may.", 5)
-        return self.groups.open(way, self.clock.monotonic_ms())
+        return self.groups.open_as(kind, way, self.clock.monotonic_ms())
 
     @property
     def draining(self) -> bool:

@@ -1,6 +1,7 @@
 """``GET /v1/stream``: server-sent events, resumed from ``Last-Event-ID``.
 
-What is sent and when is decided in ``group``; here it is written.
+What is sent and when is decided in ``group``; here it is written, and worded for
+``rank``, which writes to all who listen where the server hands its connections over.
 
 A stream begins with a comment and ``retry:``, then what changed since the cursor (or
 everything), then every change, newest state only: while a write has not drained nothing
@@ -24,10 +25,18 @@ from litestar.types import HTTPScope, Receive, Scope, Send
 from relay.config import Http
 from relay.delivery.answer import NO_STORE, NOSNIFF, READ, Headers, Seen, header
 from relay.delivery.demand import Demand
-from relay.delivery.line import hang_up, has_hung_up, when_gone
+from relay.delivery.line import (
+    chunked,
+    hang_up,
+    has_hung_up,
+    when_gone,
+    wire_of,
+)
 from relay.delivery.query import Names, QueryInvalid, read_ask, trim
-from relay.group import NOWHERE, Mailbox, Place, Wish
+from relay.group import NOWHERE, Frame, Mailbox, Place, Wish
 from relay.hub import Hub
+from relay.model import Selection
+from relay.rank import Line, Voice, Wire
 
 PATH: Final = "/v1/stream"
 PARAMETERS: Final = ("cursor", "every")
@@ -57,8 +66,10 @@ def read_request(
         RequestError: the query, the selection or the cursor is not what it must be.
     """
     ask = read_ask(query, names, http, also=PARAMETERS)
-    cursor = last_event_id.decode("latin-1") or ask.more.get("cursor")
+    cursor, last = ask.more.get("cursor"), last_event_id.decode("latin-1")
     place = NOWHERE if cursor is None else Place.read(cursor)
+    if last:
+        place = Place.read(last)
     pace_ms = _read_pace(ask.more.get("every"), http)
     return Wish(ask.selection, ask.fields, pace_ms), place
 
@@ -76,6 +87,42 @@ def _read_pace(text: str | None, http: Http) -> int:
     return paces[text]
 
 
+class Events(Voice):
+    """Speaks in events, framed as chunks of HTTP/1.1."""
+
+    def __init__(self, hub: Hub, http: Http, demand: Demand) -> None:
+        super().__init__()
+        self._hub, self._http, self._demand = hub, http, demand
+        self._frame: Frame | None = None
+        self._chunk = b""
+
+    def now_ms(self) -> int:
+        """Read the hub's clock."""
+        return self._hub.clock.monotonic_ms()
+
+    def tell(self, frame: Frame) -> bytes:
+        """Return the frame's event; it is framed once for those told in a row."""
+        if frame is not self._frame:
+            self._frame, self._chunk = frame, chunked(frame.event)
+        return self._chunk
+
+    def notice(self, notice: bytes) -> bytes:
+        """Return an event that has no id."""
+        return chunked(notice)
+
+    def pulse(self, quiet_ms: int) -> bytes:
+        """Return a comment, when it is time for one."""
+        return chunked(_COMMENT) if quiet_ms >= self._http.heartbeat_ms else b""
+
+    def farewell(self) -> bytes:
+        """Say when to come back; not everybody at once."""
+        return chunked(farewell(self._http))
+
+    def renew(self, selection: Selection) -> None:
+        """Note it again, when the last note is old."""
+        self._demand.note(selection)
+
+
 class Stream:
     """Sends events to clients, each as fast as it reads."""
 
@@ -83,6 +130,7 @@ class Stream:
         self._hub, self._names, self._http = hub, names, http
         self._demand = demand
         self._hello = b":\nretry: %d\n\n" % http.retry_ms
+        self._events = Events(hub, http, demand)
 
     async def serve(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Serve one client until its time is over, it hangs up or takes nothing.
@@ -96,6 +144,10 @@ class Stream:
             await _start(send)
             await _write(send, b"", more=False)
             return
+        wire = wire_of(scope)
+        if wire is not None:
+            await self._hand_over(scope, send, wire)
+            return
         with self._hub.open("sse") as mailbox:
             self._join(mailbox, scope)
             when_gone(scope, mailbox.wake)
@@ -105,6 +157,17 @@ class Stream:
                     await self._send_events(mailbox, receive, send)
             except TimeoutError:
                 await hang_up(scope)
+
+    async def _hand_over(self, scope: HTTPScope, send: Send, wire: Wire) -> None:
+        """Let the client's group write to it from now on."""
+        line = self._hub.open_as(Line, "sse")
+        try:
+            self._join(line, scope)
+            await _start(send)
+        except BaseException:
+            line.leave()
+            raise
+        line.start(self._events, wire, chunked(self._hello))
 
     def _read(self, scope: HTTPScope) -> tuple[Wish, Place]:
         query, last = scope["query_string"], header(scope, b"last-event-id")
@@ -146,17 +209,17 @@ class Stream:
             else:
                 chunk = mailbox.take_notice() or _COMMENT
                 self._renew(mailbox)
-        await _write(send, self._farewell(), more=False)
+        await _write(send, farewell(self._http), more=False)
 
     def _renew(self, mailbox: Mailbox) -> None:
         """Ask again for what a client that stays wants."""
         if mailbox.group is not None:
             self._demand.note(mailbox.group.wish.selection)
 
-    def _farewell(self) -> bytes:
-        """Say when to come back; not everybody at once."""
-        retry_ms = self._http.retry_ms
-        return b"retry: %d\n\n" % (retry_ms + randbelow(retry_ms))
+
+def farewell(http: Http) -> bytes:
+    """Say when to come back; not everybody at once."""
+    return b"retry: %d\n\n" % (http.retry_ms + randbelow(http.retry_ms))
 
 
 async def _start(send: Send) -> None:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from relay.clock import ManualClock
 from relay.config import Http, Settings
 from relay.delivery.server import Addresses, Server, listen_at, serve
 from relay.errors import ConfigError
@@ -174,9 +175,12 @@ async def test_a_websocket_to_a_route_for_reading_is_refused(
     """The handshake fails; the server stays as it was."""
     async with running(client, keys, settings, http) as (_, url):
         place = f"{url.replace('http', 'ws', 1)}/v1/prices"
-        with pytest.raises(InvalidStatus, match="403"):
+        with pytest.raises(InvalidStatus) as refused:
             async with connect(place):
                 pass
+        response = refused.value.response
+        assert response.status_code == 404
+        assert b"There is nothing at this address." in (response.body or b"")
         async with httpx.AsyncClient(base_url=url) as asker:
             assert (await asker.get("/v1/prices")).status_code == 200
 
@@ -254,6 +258,72 @@ async def test_a_client_that_does_not_ask_in_time_is_cut_off(
         assert await read_all(silent) == b""
         async with httpx.AsyncClient(base_url=url) as asker:
             assert (await asker.get("/healthz")).status_code == 200
+
+
+async def test_answers_are_dated_by_the_clock_that_the_server_goes_by(
+    client: Client, keys: Keys, settings: Settings, http: Http
+) -> None:
+    """A cache reckons by it how old they are, and the machine's own may be wrong."""
+    async with running(client, keys, settings, http) as (server, url):
+        server.go_by(ManualClock(1_000_000_000_000))
+        async with httpx.AsyncClient(base_url=url) as asker:
+
+            async def dated() -> bool:
+                answer = await asker.get("/healthz")
+                return answer.headers["date"] == "Sun, 09 Sep 2001 01:46:40 GMT"
+
+            await until(dated)
+
+
+CHUNKED = b"POST /v1/value HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 70_000,
+        CHUNKED + b"0\r\n" + b"X: a\r\n" * 20_000,
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 2_000,
+    ],
+    ids=["head", "trailers", "requests"],
+)
+async def test_a_request_without_an_end_is_cut_off(
+    client: Client, keys: Keys, settings: Settings, http: Http, octets: bytes
+) -> None:
+    """Before its time is over: it would hold whatever the network brings."""
+    patient = replace(http, head_deadline_ms=60_000)
+    async with running(client, keys, settings, patient) as (_, url):
+        plain = socket_to(url)
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            await asyncio.get_running_loop().sock_sendall(plain, octets)
+        await read_all(plain)
+
+
+@pytest.mark.parametrize("line", [b"POST /v1/value", b"GET /healthz"])
+async def test_a_body_that_does_not_come_holds_no_connection(
+    client: Client, keys: Keys, settings: Settings, http: Http, line: bytes
+) -> None:
+    """Neither where it is asked for, nor where it is not."""
+    hasty = replace(http, head_deadline_ms=200)
+    async with running(client, keys, settings, hasty) as (_, url):
+        plain = socket_to(url)
+        plain.send(line + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        await read_all(plain)
+
+
+async def test_a_reader_that_takes_no_answer_holds_no_connection(
+    client: Client, keys: Keys, settings: Settings
+) -> None:
+    """Any answer has to be taken in time, and not a stream's alone."""
+    limits = replace(settings.http, write_deadline_ms=300)
+    async with live(client, keys, replace(settings, http=limits)) as relay:
+        long = "1" + 300 * "0"
+        wide = {f"A{number}-USD": long for number in range(400)}
+        await relay.leader.publish(wide)
+        await eventually(lambda: len(relay.hub.board.rows) >= len(wide))
+        with socket_to(relay.url, buffer=4096) as plain:
+            plain.send(b"GET /v1/prices HTTP/1.1\r\nHost: x\r\n\r\n" * 30)
+            await eventually(lambda: state_of(plain) != ESTABLISHED)
 
 
 @pytest.mark.parametrize("way", ["sse", "ws"])

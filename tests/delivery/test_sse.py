@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 
 import anyio
 import pytest
+from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec.structs import replace
 
 from relay.config import Settings
 from relay.model import Selection, Ticker
 from relay.store.client import Client
 from relay.store.keys import Keys
-from tests.delivery.live import Live, live
+from tests.delivery.live import Live, live, unchanged
 from tests.delivery.serving import EPOCH
 from tests.harness import eventually
 
@@ -28,10 +29,22 @@ def quick(settings: Settings) -> Settings:
     return replace(settings, http=http)
 
 
-@pytest.fixture
-async def relay(client: Client, keys: Keys, quick: Settings) -> AsyncIterator[Live]:
-    """Return a running instance."""
-    async with live(client, keys, quick) as relay:
+def offering_nothing(app: ASGIApp) -> ASGIApp:
+    """Return an application as another server would run it, with no offers of ours."""
+
+    async def plain(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["extensions"] = {}
+        await app(scope, receive, send)
+
+    return plain
+
+
+@pytest.fixture(params=[unchanged, offering_nothing])
+async def relay(
+    request: pytest.FixtureRequest, client: Client, keys: Keys, quick: Settings
+) -> AsyncIterator[Live]:
+    """Return a running instance, on our server and as on any other."""
+    async with live(client, keys, quick, wrap=request.param) as relay:
         yield relay
 
 

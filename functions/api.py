@@ -8,10 +8,11 @@ from typing import Any, Final, cast
 
 from mangum import Mangum
 
-from relay.config import load, require_store
+from functions.settings import read
+from relay.config import require_store
 from relay.delivery.function import Function
 
-_settings: Final = load().settings
+_settings: Final = read()
 require_store(_settings)
 
 app: Final = Function(_settings)

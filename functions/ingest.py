@@ -12,12 +12,13 @@ from typing import Any, Final, Protocol
 import msgspec
 from msgspec import Struct
 
+from functions.settings import read
 from relay.clock import Clock
-from relay.config import Settings, load, require_store
+from relay.config import Settings, require_store
 from relay.ingest.worker import open_worker
 from relay.store.client import connect
 
-_settings: Final = load().settings
+_settings: Final = read()
 require_store(_settings)
 gc.enable()
 

@@ -7,8 +7,9 @@ import asyncio
 import gc
 import signal
 
+from functions.settings import read
 from relay.clock import Clock
-from relay.config import Settings, load, require_store
+from relay.config import Settings, require_store
 from relay.delivery.app import create_app
 from relay.delivery.server import Server
 from relay.hub import Hub
@@ -25,6 +26,7 @@ async def serve(settings: Settings) -> None:
         hub = Hub(reader, clock, settings.http, settings.ingest)
         app = create_app(settings=settings, clock=clock, client=client, hub=hub)
         server = Server(app, settings.http, drain=hub.drain)
+        server.go_by(clock)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.stop)
@@ -32,7 +34,7 @@ async def serve(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    loaded = load().settings
+    loaded = read()
     require_store(loaded)
     gc.freeze()
     gc.enable()

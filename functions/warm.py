@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
-from relay.config import load
+from functions.settings import read
 from relay.delivery.warming import warm
 
-_settings: Final = load().settings.warm
+_settings: Final = read().warm
 gc.enable()
 
 

@@ -4,8 +4,9 @@ No default lives here: ``config/default.toml`` holds them all, with units and re
 """
 
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -125,13 +126,37 @@ class Http(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     address_window_ms: Positive
     connections_max: Positive
     head_deadline_ms: Positive
-    admin_key: str
+    head_max: Positive
+
+
+class Doors(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may ask for what, and which pages of other origins may.
+
+    A key is written ``NAME:SCOPES:DIGEST``: what it is called, what it may, and the
+    SHA-256 of its text.
+    """
+
+    reading: Literal["open", "keys"]
+    keys: tuple[
+        Annotated[
+            str,
+            Meta(pattern=r"^[a-z0-9_-]{1,32}:(read|admin|read\+admin):[0-9a-f]{64}$"),
+        ],
+        ...,
+    ]
+    edge_checks_keys: bool
+    ticket_ms: Annotated[int, Meta(gt=0, le=60_000)]
+    ticket_secret: str
+    origins: tuple[Annotated[str, Meta(pattern=r"^(\*|https?://[^/\s]+)$")], ...]
+    preflight_ms: Count
 
 
 class Warm(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is fetched through the edge so that it is warm."""
 
     url: str
+    # As a header takes it: a line's end from a file is none.
+    key: Annotated[str, Meta(pattern=r"^[!-~]*\Z")]
     paths: tuple[Annotated[str, Meta(pattern=r"^/")], ...]
     timeout_ms: Positive
 
@@ -184,6 +209,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     store: Store
     ingest: Ingest
     http: Http
+    doors: Doors
     warm: Warm
     exchanges: dict[str, Exchange]
 
@@ -238,6 +264,43 @@ def require_store(settings: Settings) -> None:
         raise ConfigError("the environment", "RELAY_VALKEY_URL", "", expected)
 
 
+# What a setting is called whose value is nobody's business, misspelt ones as well.
+_SECRET: Final = re.compile("key|secret|token|password", re.IGNORECASE)
+_HIDDEN: Final = "…"
+
+
+def hide(path: str, value: object) -> object:
+    """Return a setting's value for people to read: without keys and passwords.
+
+    Of a URL that leaves scheme, host, port and path; a key's line keeps all but its
+    digest.
+    """
+    if isinstance(value, Mapping):
+        return {key: hide(f"{path}.{key}", one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [hide(path, one) for one in value]
+    if not isinstance(value, str) or not value:
+        return value
+    name = path.rpartition(".")[2]
+    if name.startswith("keys") and value.count(":") == len(("name", "scopes")):
+        return f"{value.rpartition(':')[0]}:{_HIDDEN}"
+    secret = _SECRET.search(name) and not path.startswith("board.")
+    return _HIDDEN if secret else hide_in_url(value)
+
+
+def hide_in_url(url: str) -> str:
+    """Return a URL without name and password, and without a query."""
+    scheme, found, rest = url.rpartition("://")
+    if not found and "@" not in url:
+        return url
+    return f"{scheme}{found}{rest.rpartition('@')[2].partition('?')[0]}"
+
+
+def _wrong(origin: str, path: str, value: object, expected: str) -> ConfigError:
+    """Return the error of a setting, whose message nobody need keep to himself."""
+    return ConfigError(origin, path, hide(path, value), expected)
+
+
 def _short(path: Path) -> str:
     return f"config/{path.relative_to(FOLDER)}"
 
@@ -264,7 +327,7 @@ def _merge(
             tree[key] = {}
             _merge(tree[key], value, origin, origins, here)
         elif isinstance(tree.get(key), dict) or path == "exchanges":
-            raise ConfigError(origin, here, value, "a table")
+            raise _wrong(origin, here, value, "a table")
         else:
             tree[key] = value
             origins[here] = origin
@@ -275,13 +338,16 @@ _PORT_DIGITS: Final = 5
 _REST: Final = ("https", "http")
 _WS: Final = ("wss", "ws")
 
-# Variables that set one value each: addresses and secrets only.
+# Variables that set one value each: addresses, secrets, and who may read.
 _VARIABLES: Final = {
     "RELAY_VALKEY_URL": ("store", "url"),
     "RELAY_BOARD": ("board", "name"),
     "RELAY_EGRESS": ("store", "egress"),
-    "RELAY_ADMIN_KEY": ("http", "admin_key"),
+    "RELAY_READING": ("doors", "reading"),
+    "RELAY_KEYS": ("doors", "keys"),
+    "RELAY_TICKET_SECRET": ("doors", "ticket_secret"),
     "RELAY_WARM_URL": ("warm", "url"),
+    "RELAY_API_KEY": ("warm", "key"),
 }
 
 
@@ -329,12 +395,7 @@ def _apply_platform(
 def _apply_environment(
     tree: Tree, environ: Mapping[str, str], origins: dict[str, str]
 ) -> None:
-    places = dict(_VARIABLES)
-    for name in tree.get("exchanges", {}):
-        prefix = f"RELAY_{name.upper().replace('-', '_')}"
-        for key in ("rest_url", "ws_url", "key"):
-            # Three levels deep, so the exchange's name and its key share the second.
-            places[f"{prefix}_{key.upper()}"] = ("exchanges", f"{name}.{key}")
+    places = _VARIABLES | _exchange_variables(tree.get("exchanges", {}))
     for variable, (section, rest) in places.items():
         value = environ.get(variable, "")
         if not value:
@@ -343,8 +404,55 @@ def _apply_environment(
         *parents, key = rest.split(".")
         for parent in parents:
             branch = branch[parent]
-        branch[key] = value
+        branch[key] = value.split(",") if variable == "RELAY_KEYS" else value
         origins[f"{section}.{rest}"] = variable
+
+
+def _exchange_variables(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return the variables of exchanges, and what they set."""
+    return {
+        # Three levels deep, so the exchange's name and its key share the second.
+        f"RELAY_{name.upper().replace('-', '_')}_{key.upper()}": (
+            "exchanges",
+            f"{name}.{key}",
+        )
+        for name in names
+        for key in ("rest_url", "ws_url", "key")
+    }
+
+
+# What is read elsewhere than in the table above.
+_OTHER_VARIABLES: Final = ("RELAY_SIM_URL", "RELAY_PLATFORM", "RELAY_CONFIG")
+# Kubernetes sets these for every service, and one may well be called relay.
+_STRANGE: Final = re.compile(r"RELAY_(SERVICE|PORT)(_.*)?")
+
+
+def misspelt(environ: Mapping[str, str] | None = None) -> list[str]:
+    """Name the variables that look like ours and set nothing, in a sentence each.
+
+    They are no error, since others may have a relay of their own.
+    """
+    files = (FOLDER / "exchanges").glob("*.toml")
+    exchanges = _exchange_variables(file.stem for file in files)
+    known = [*_VARIABLES, *exchanges, *_OTHER_VARIABLES]
+    environ = os.environ if environ is None else environ
+    return [
+        f"{name} sets nothing{_nearest(name, known)}"
+        for name in sorted(environ)
+        if name.startswith("RELAY_")
+        and name not in known
+        and not _STRANGE.fullmatch(name)
+    ]
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    # Only for whoever needs it: functions pay for what they import.
+    from difflib import get_close_matches  # noqa: PLC0415 - see above
+
+    # What all have in common makes nothing alike.
+    ends = {one.removeprefix("RELAY_"): one for one in known}
+    nearest = get_close_matches(name.removeprefix("RELAY_"), list(ends), n=1)
+    return f": did you mean {ends[nearest[0]]}?" if nearest else ""
 
 
 def _check_names(tree: Tree, origins: dict[str, str]) -> None:
@@ -365,7 +473,7 @@ def _convert(tree: Tree, origins: dict[str, str]) -> Settings:
         key = place.removeprefix("$").removeprefix(".").rstrip("`") or "settings"
         key, reason = _name_unknown(key, reason)
         value = _find(tree, key)
-        raise ConfigError(_origin(key, origins), key, value, reason) from error
+        raise _wrong(_origin(key, origins), key, value, reason) from error
 
 
 def _name_unknown(key: str, reason: str) -> tuple[str, str]:
@@ -414,12 +522,13 @@ def _check(settings: Settings, origins: dict[str, str]) -> None:
     checks = [
         *_board_checks(settings),
         *_url_checks(settings),
+        *_key_checks(settings.doors),
         _lease_check(settings),
     ]
     for check in checks:
         if not check.holds:
             origin = _origin(check.key, origins)
-            raise ConfigError(origin, check.key, check.value, check.expected)
+            raise _wrong(origin, check.key, check.value, check.expected)
 
 
 def _board_checks(settings: Settings) -> list[_Checked]:
@@ -455,6 +564,17 @@ def _url_checks(settings: Settings) -> list[_Checked]:
             key, url, f"{schemes[0]}://host:port", not url or _is_url(url, schemes)
         )
         for key, url, schemes in urls
+    ]
+
+
+def _key_checks(doors: Doors) -> list[_Checked]:
+    names = [text.partition(":")[0] for text in doors.keys]
+    readers = [text for text in doors.keys if "read" in text.split(":")[1]]
+    locked = doors.reading == "keys"
+    one = "a key with the scope read, such as `relay key new` makes"
+    return [
+        _Checked("doors.keys", names, "different names", len({*names}) == len(names)),
+        _Checked("doors.keys", names, one, bool(readers) or not locked),
     ]
 
 

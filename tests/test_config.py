@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.config import load
+from relay.config import hide, load
 from relay.errors import ConfigError
 
 
@@ -109,3 +109,66 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     """A path with a slip in it is the commonest mistake of all."""
     with pytest.raises(ConfigError, match=r"nowhere\.toml: file was 'No such file"):
         load(tmp_path / "nowhere.toml", environ={})
+
+
+CANARY = "c4n4ry"
+DIGEST = "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (f'[store]\nurl = "http://u:{CANARY}@h:1"', "store.url"),
+        (f'[store]\nurl = "u:{CANARY}@h:1"', "store.url"),
+        (f'[store]\nurl = "valkey://h:x?password={CANARY}"', "store.url"),
+        (f'[exchanges.kraken]\nrest_url = "ftp://u:{CANARY}@h"', "rest_url"),
+        (f'[exchanges]\nkey = "{CANARY}"', "exchanges.key"),
+        (f'[doors]\nkeys = ["{CANARY}"]', "doors.keys"),
+        (f'[doors]\nkeys = ["shop:read:{CANARY}"]', "doors.keys"),
+        (f'[doors]\nkeys = "{CANARY}"', "doors.keys"),
+        (f'[doors]\nticket_secrets = "{CANARY}"', "doors.ticket_secrets"),
+        (f'[http]\nadmin_key = "{CANARY}"', "http.admin_key"),
+    ],
+)
+def test_what_is_wrong_with_a_secret_is_said_without_it(
+    written: Path, text: str, key: str
+) -> None:
+    """The message goes into logs, and to whoever looks over a shoulder."""
+    written.write_text(text)
+    with pytest.raises(ConfigError) as wrong:
+        load(written, environ={})
+    assert key in wrong.value.key
+    assert CANARY not in str(wrong.value) + repr(wrong.value)
+
+
+def test_keys_come_from_a_variable_with_commas_between() -> None:
+    """Where a platform has no files."""
+    lines = (f"shop:read:{DIGEST}", f"me:read+admin:{DIGEST}")
+    environ = {"RELAY_KEYS": ",".join(lines), "RELAY_READING": "keys"}
+    doors = load(environ=environ).settings.doors
+    assert (doors.reading, doors.keys) == ("keys", lines)
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ("", "a key with the scope read"),
+        (f"me:admin:{DIGEST}", "a key with the scope read"),
+        (f"a:read:{DIGEST},a:read:{DIGEST}", "different names"),
+        (f"a:write:{DIGEST}", "matching regex"),
+    ],
+)
+def test_nobody_locks_himself_out(keys: str, sentence: str) -> None:
+    """Reading that needs a key needs one that may read; and each has its name."""
+    with pytest.raises(ConfigError, match=sentence):
+        load(environ={"RELAY_KEYS": keys, "RELAY_READING": "keys"})
+
+
+def test_what_is_no_secret_is_shown_whole() -> None:
+    """Of a key's line all but its digest."""
+    assert hide("warm.paths", ("/v1/prices?list=a",)) == ["/v1/prices?list=a"]
+    assert hide("board.names", {"basic-attention-token": "BAT"}) == {
+        "basic-attention-token": "BAT"
+    }
+    assert hide("doors.keys", (f"shop:read:{DIGEST}",)) == ["shop:read:…"]
+    assert hide("http.port", 1) == 1

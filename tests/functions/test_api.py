@@ -9,6 +9,7 @@ import pytest
 from msgspec import Struct
 
 from relay.clock import Clock
+from relay.delivery.doors import make_key
 from relay.store.client import Client
 from relay.store.keys import Keys
 from tests.delivery.serving import Leader
@@ -212,3 +213,34 @@ async def test_what_clients_ask_for_is_noted_before_the_answer(
     await api.leader.writer.list_symbols(lease, {"PEPE-EUR": ["kraken"]})
     await api.ask("/v1/prices", "symbols=PEPE-EUR")
     assert await client.valkey.zscore(keys.demand, "PEPE-EUR") is not None
+
+
+@pytest.mark.parametrize("made", [http_api, rest_api])
+async def test_its_doors_are_those_of_any_instance(
+    valkey_url: str, keys: Keys, leader: Leader, made: Format
+) -> None:
+    """Closed without a key, open with one, or with a ticket for it."""
+    key, line = make_key("shop", "read")
+    environ = {
+        "RELAY_VALKEY_URL": valkey_url,
+        "RELAY_BOARD": keys.board,
+        "RELAY_READING": "keys",
+        "RELAY_KEYS": line,
+    }
+    await leader.mark(beat_ms=_BEAT_MS)
+    async with function("functions.api.handler", environ) as runtime:
+
+        async def ask(path: str, shown: str = "", method: str = "GET") -> Told:
+            headers = {"authorization": f"Bearer {shown}"} if shown else {}
+            event = made(path, method=method, headers=headers)
+            return told((await runtime.invoke(event)).answer)
+
+        shut = await ask("/v1/prices")
+        assert (shut.status, shut.json["error"]["code"]) == (401, "key_missing")
+        assert (await ask("/v1/prices", "rk_wrong")).status == 401
+        assert (await ask("/readyz")).status == 200
+        ticket = (await ask("/v1/ticket", key, "POST")).json["ticket"]
+        for shown in (key, ticket):
+            read = await ask("/v1/prices", shown)
+            assert (read.status, "BTC-USD" in read.json["prices"]) == (200, True)
+            assert read.headers["cache-control"].startswith("private")

@@ -53,7 +53,7 @@ assert compress(b"prices", "zstd")
 USE_STREAM = """
 import asyncio, os, signal, urllib.request
 from functions import stream
-settings = stream.load().settings
+settings = stream.read()
 async def use():
     serving = asyncio.ensure_future(stream.serve(settings))
     url = f"http://127.0.0.1:{settings.http.port}"
@@ -206,13 +206,17 @@ def described(
 ) -> Path:
     """Return the CloudFormation that comes out, without network or credentials."""
     assert built
-    target = tmp_path_factory.mktemp("described")
+    return describe(osls, tmp_path_factory.mktemp("described"))
+
+
+def describe(osls: Path, target: Path, *params: str) -> Path:
+    """Make the description with these parameters; returns its file."""
     # Where the machine allows it, in a network of its own, which has no way out.
     alone = ["unshare", "--map-root-user", "--net"]
     if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode:
         alone = []
     made = subprocess.run(
-        [*alone, str(osls), "package", "--package", str(target)],
+        [*alone, str(osls), "package", "--package", str(target), *params],
         cwd=ROOT,
         env={"PATH": PATH, "HOME": str(target)},
         check=False,
@@ -291,6 +295,26 @@ def test_the_edge_keys_on_what_varies_an_answer(resources: dict[str, Any]) -> No
         keyed = policy["ParametersInCacheKeyAndForwardedToOrigin"]
         assert set(keyed["QueryStringsConfig"]["QueryStrings"]) == names
         assert keyed["HeadersConfig"]["HeaderBehavior"] == "none"
+
+
+def test_where_reading_needs_a_key_the_edge_passes_it_on(
+    osls: Path, built: dict[str, Path], tmp_path: Path
+) -> None:
+    """And keeps copies apart by it; otherwise nobody, or everybody, would get in."""
+    assert built
+    digest = "0" * 64
+    given = {"reading": "keys", "keys": f"shop:read:{digest}", "warm_key": "rk_x"}
+    params = [f"--param={name}={value}" for name, value in given.items()]
+    made = json.loads(describe(osls, tmp_path, *params).read_text())["Resources"]
+    for group in ("Reads", "Polls"):
+        policy = made[group]["Properties"]["CachePolicyConfig"]
+        headers = policy["ParametersInCacheKeyAndForwardedToOrigin"]["HeadersConfig"]
+        assert set(headers["Headers"]) == {"Authorization", "X-API-Key"}
+    for name in ("Api", "Stream"):
+        said = made[f"{name}LambdaFunction"]["Properties"]["Environment"]["Variables"]
+        assert (said["RELAY_READING"], said["RELAY_KEYS"]) == ("keys", given["keys"])
+    said = made["WarmLambdaFunction"]["Properties"]["Environment"]["Variables"]
+    assert said["RELAY_API_KEY"] == "rk_x"
 
 
 def test_the_stream_is_reached_through_the_edge_alone(

@@ -47,7 +47,8 @@ def parse_instrument(text: str) -> str:
         SelectionInvalid: the text is not base and quote.
     """
     match = _INSTRUMENT.fullmatch(text.strip())
-    if match is None:
+    # Some letters become several in upper case, and one of them may be none.
+    if match is None or not is_instrument(f"{match[1]}-{match[2]}".upper()):
         raise SelectionInvalid(
             f"{text[:80]!r} is not an instrument.",
             "Write base and quote, for example BTC-USD.",

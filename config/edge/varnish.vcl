@@ -53,14 +53,19 @@ sub vcl_recv {
     if (req.restarts == 0) {
         unset req.http.X-Any-Age;
     }
-    if (req.http.Upgrade ~ "(?i)websocket") {
+    # A pipe takes whatever comes after it past all that stands here, so only where an
+    # instance speaks WebSocket and hangs up on everything else.
+    if (req.http.Upgrade ~ "(?i)^websocket$" && req.http.Connection ~ "(?i)upgrade"
+        && req.url ~ "^/(v1/ws|ws/prices(/[^/?]*)?)(\?|$)") {
         return (pipe);
     }
+    unset req.http.Upgrade;
     # What a key may read is not for everybody.
-    if ((req.method != "GET" && req.method != "HEAD") || req.http.Authorization) {
+    if ((req.method != "GET" && req.method != "HEAD")
+        || req.http.Authorization || req.http.X-API-Key) {
         return (pass);
     }
-    if (req.url ~ "^/v1/stream(\?|$)") {
+    if (req.url ~ "^/(v1|api/market-data)/stream(\?|$)") {
         return (pass);
     }
     # Nothing but the URL selects an answer, however its parameters are ordered; and no
@@ -115,8 +120,10 @@ sub vcl_backend_response {
         set beresp.grace = 0s;
         return (deliver);
     }
-    if (beresp.http.Cache-Control ~ "no-store|private") {
-        # For a moment nobody waits for another's answer here.
+    if (beresp.http.Cache-Control ~ "(?i)no-store|no-cache|private"
+        || beresp.http.Vary ~ "\*") {
+        # For a moment nobody waits for another's answer here. The page and its parts are
+        # asked for each time (no-cache): mostly a 304.
         set beresp.ttl = 10s;
         set beresp.uncacheable = true;
         return (deliver);
@@ -162,12 +169,18 @@ sub vcl_deliver {
     unset resp.http.Via;
     unset resp.http.X-Varnish;
     unset resp.http.X-Grid-Ttl;
-    # RFC 9211; a negative ttl is for how long the answer has been stale.
+    # RFC 9211, after what caches behind us say; a negative ttl is for how long the
+    # answer has been stale.
     if (obj.hits > 0) {
-        set resp.http.Cache-Status =
+        set req.http.X-Layer =
             {""varnish"; hit; ttl="} + std.integer(duration=obj.ttl, fallback=0);
     } else {
-        set resp.http.Cache-Status = {""varnish"; fwd=miss"};
+        set req.http.X-Layer = {""varnish"; fwd=miss"};
+    }
+    if (resp.http.Cache-Status) {
+        set resp.http.Cache-Status = resp.http.Cache-Status + ", " + req.http.X-Layer;
+    } else {
+        set resp.http.Cache-Status = req.http.X-Layer;
     }
     return (deliver);
 }

@@ -10,17 +10,25 @@ the board is answered whole and marked ``reset``.
 ::
 
     query      what is asked for                                          pure
-    contract   the table of routes; describe writes it out                pure
+    contract   the table of routes; describe writes it out, examples has  pure
+               a body of each kind
     answer     status, headers, body; when a 304 says it all
     newest     where a read comes from: the hub, or the store
     rest poll sse ws                                the four ways out
     compat compat_rest compat_sse compat_ws         the older names and payloads
     symbols value status metrics page               what else there is
-    gate       what one address may, and which address it is
+    entrance   what every request comes through:
+    gate         what one address may, and which address it is
+    doors        who may ask for what: keys, tickets, scopes; ticket issues one
+    cors         which pages of other origins may read from a browser     pure
+    handshake    how the opening of a WebSocket is refused
     visit function                                  polls and life without a hub
     warming    what is fetched so that the edge is warm
     demand     what clients ask for, noted in the store
-    line       how a connection of the server ends
-    app        the routes, and the status of every error
-    server     the sockets
+    line       what a connection of the server offers: its end, and its hand-over
+    faults     what an error means: its status, words and headers         pure
+    app        the routes, and what they are made of
+    server     the sockets; refused is what is said to what is no request
+      wire       a connection that a group writes to; rank does
+      prompt     a connection that answers reads itself; quick knows with what
 """

@@ -6,7 +6,7 @@ What is answered stands in the modules of the routes, errors in ``app``.
 import re
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
@@ -118,6 +118,8 @@ def not_modified(answer: Answer, etag: str) -> Answer:
 # The codings that we write, best first, and the letter that each adds to
 # the suffix of an entity tag: bytes that differ have tags that differ.
 _CODINGS: Final = {"zstd": "z", "gzip": "g"}
+# Above this level zstd may ask for more memory than browsers have for it (RFC 9659).
+_ZSTD_BEST: Final = 19
 # What fits into one packet is not worth the work.
 _COMPRESS_MIN: Final = 1000
 # Bodies kept in their compressed form: those of the URLs that are asked for most.
@@ -126,11 +128,17 @@ _VARY: Final = (b"vary", b"accept-encoding")
 
 
 def negotiated(
-    answer: Answer, etag: str, scope: Scope, *, also: Sequence[str] = ()
+    answer: Answer,
+    etag: str,
+    scope: Scope,
+    *,
+    also: Sequence[str] = (),
+    kept: Mapping[str, bytes] | None = None,
 ) -> Answer:
     """Return a conditional answer in the coding that the client likes.
 
-    Each coding has an entity tag of its own, and any of them makes a 304.
+    Each coding has an entity tag of its own, and any of them makes a 304. ``kept`` are
+    the coded forms of a body that has them already.
     """
     tags = header(scope, b"if-none-match")
     if len(answer.body) < _COMPRESS_MIN:
@@ -141,7 +149,7 @@ def negotiated(
     headers, body = [*answer.headers, _VARY], answer.body
     if coding:
         headers.append((b"content-encoding", coding.encode()))
-        body = compress(body, coding)
+        body = compress(body, coding) if kept is None else kept[coding]
     coded = Answer(answer.status, headers, body)
     return conditional(coded, forms[coding], tags, also=[*forms.values(), *also])
 
@@ -165,6 +173,17 @@ def choose_coding(accepted: bytes) -> str:
     liked = {one: weights.get(one, anything) for one in _CODINGS}
     best = max(liked, key=lambda one: liked[one])
     return best if liked[best] > 0 else ""
+
+
+def compress_well(body: bytes) -> dict[str, bytes]:
+    """Compress a body that stays, in each coding, as small as it gets."""
+    # A function that nobody asks for it would pay for this at each cold start.
+    import zstandard  # noqa: PLC0415 - see above
+
+    return {
+        "gzip": zlib.compress(body, zlib.Z_BEST_COMPRESSION, zlib.MAX_WBITS | 16),
+        "zstd": zstandard.ZstdCompressor(_ZSTD_BEST).compress(body),
+    }
 
 
 @lru_cache(maxsize=_COMPRESSED_MAX)
@@ -278,11 +297,16 @@ def route_with_symbol(
 _BODILESS: Final = (204, 304)
 
 
+def head_of(answer: Answer) -> Headers:
+    """Return an answer's headers, and how long its body is."""
+    if answer.status in _BODILESS:
+        return answer.headers
+    return [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
+
+
 async def send_answer(answer: Answer, send: Send, *, head: bool) -> None:
     """Send an answer; of HEAD everything but the body."""
-    headers = answer.headers
-    if answer.status not in _BODILESS:
-        headers = [*headers, (b"content-length", b"%d" % len(answer.body))]
+    headers = head_of(answer)
     await send(
         {"type": "http.response.start", "status": answer.status, "headers": headers}
     )

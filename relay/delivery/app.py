@@ -1,24 +1,18 @@
-"""The Litestar application: which routes there are, and what an error means.
+"""The Litestar application: which routes there are, and what they are made of.
 
-What each route answers stands in its own module. Two tables are here: the routes, and
-the status of every error; nobody else makes an error into an answer.
+What each route answers stands in its own module, what an error means in ``faults``.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from litestar import Litestar, Request, Response
-from litestar.exceptions import (
-    ClientException,
-    MethodNotAllowedException,
-    NotFoundException,
-)
-from litestar.types import ASGIApp, ControllerRouterHandler, HTTPScope, Receive
-from msgspec import Struct
+from litestar.types import ControllerRouterHandler, HTTPScope, Receive
 
 from relay.clock import Clock
 from relay.config import Settings
@@ -35,16 +29,21 @@ from relay.delivery import (
     ws,
 )
 from relay.delivery.answer import READ, Answer, Seen, route
-from relay.delivery.contract import Fault, Told
+from relay.delivery.contract import Told
+from relay.delivery.cors import Cors
 from relay.delivery.demand import Demand
-from relay.delivery.gate import Gate, TooMany
+from relay.delivery.doors import TICKET, Doors
+from relay.delivery.entrance import Entrance
+from relay.delivery.faults import fault_of, headers_of, status_of
+from relay.delivery.gate import Gate
 from relay.delivery.newest import Newest
 from relay.delivery.query import Names
+from relay.delivery.quick import Quick, offer
 from relay.delivery.status import Health, Status
 from relay.delivery.symbols import SymbolTable
+from relay.delivery.ticket import Office
 from relay.delivery.value import Value
-from relay.errors import RequestError, StoreDown
-from relay.hub import Hub, Unready
+from relay.hub import Hub
 from relay.store.client import Client
 from relay.store.keys import Keys
 from relay.store.reader import Reader
@@ -55,54 +54,6 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger(__name__)
 
 
-class Rule(Struct, frozen=True):
-    """How an error is answered. Without a sentence the error brings its own words."""
-
-    status: int
-    code: str = ""
-    sentence: str = ""
-    hint: str = ""
-
-
-# Errors of ours and of the router. The class nearest to the error's own counts.
-RULES: Final[dict[type[Exception], Rule]] = {
-    RequestError: Rule(400),
-    Unready: Rule(
-        503, hint="Ask another instance, or this one again after Retry-After seconds."
-    ),
-    TooMany: Rule(429, hint="Ask less often, or again after Retry-After seconds."),
-    StoreDown: Rule(
-        503,
-        "store_down",
-        "The store cannot be reached, and nothing is held here.",
-        "Ask again after Retry-After seconds.",
-    ),
-    NotFoundException: Rule(
-        404, "not_found", "There is nothing at this address.", "See /docs."
-    ),
-    MethodNotAllowedException: Rule(
-        405,
-        "method_not_allowed",
-        "This address does not take this method.",
-        "The Allow header says which it takes.",
-    ),
-    ClientException: Rule(
-        400, "request_invalid", "The request cannot be read.", "See /docs."
-    ),
-    Exception: Rule(
-        500, "internal", "Something went wrong here.", "Ask again in a moment."
-    ),
-}
-# The codes of a RequestError that have a status of their own.
-STATUS_OF_CODE: Final = {
-    "body_too_large": 413,
-    "forbidden": 403,
-    "price_unknown": 404,
-    "media_type": 415,
-    "upgrade_required": 426,
-}
-# When a client may ask again after the store could not be reached.
-_RETRY_AFTER_S: Final = 1
 _OURS: Final = 500
 _CANCEL_AGAIN_S: Final = 0.05
 
@@ -129,27 +80,36 @@ class Parts:
         self.names = Names(settings.board)
         self.newest = Newest(self.reader, hub)
         self.demand = Demand(self.reader, settings.http, settings.board, clock)
+        self.prices = rest.Prices(self.newest, self.demand, self.names, settings.http)
         self.seen: Seen = Seen()
         self.since_ms = clock.monotonic_ms()
         self.older = compat_scene.Parts.of(settings, clock, hub, self)
         self._metrics: Metrics | None = None
+        self.doors = Doors(settings.doors, clock)
+        self.cors = Cors(settings.doors.origins, settings.doors.preflight_ms)
+        self.gate = self._make_gate()
 
     def app(self) -> Litestar:
         """Return the application that these parts make."""
-        return Litestar(
+        refused = Counter[str]() if self.hub is None else self.hub.counts.refused
+        entrance = Entrance(self.doors, self.cors, self.gate, refused)
+        app = Litestar(
             self.routes(),
             exception_handlers={Exception: self.answer_error},
             lifespan=[self.lifespan],
-            middleware=self._gates(),
+            middleware=[entrance.inside],
             # The description is ours, since most handlers are plain ASGI.
             openapi_config=None,
             logging_config=None,
         )
+        app.asgi_handler = entrance.outside(app.asgi_handler)
+        if self.hub is not None:
+            offer(app, Quick(self.prices, self.demand, entrance, self.seen))
+        return app
 
     def routes(self) -> list[ControllerRouterHandler]:
         """Return every handler; each method and path has exactly one."""
         http, seen = self.settings.http, self.seen
-        prices = rest.Prices(self.newest, self.demand, self.names, http)
         recent = rest.Recent(self.reader, self.names)
         symbols = SymbolTable(self.reader, self.names, self.settings.board, self.clock)
         value = Value(self.newest, self.demand, self.names, http)
@@ -163,21 +123,21 @@ class Parts:
             "/metrics": self.answer_metrics,
         }
         return [
-            *rest.routes(prices, recent, seen),
+            *rest.routes(self.prices, recent, seen),
             *(route(path, READ, read, seen=seen) for path, read in reads.items()),
             route("/v1/value", (*READ, "POST"), value.answer, seen=seen),
+            route(TICKET, ("POST",), Office(self.doors).answer, seen=seen),
             *compat_rest.routes(self.older, self.hub, seen),
-            *page.routes(seen),
+            *page.routes(self.settings, seen),
             *self._held(),
         ]
 
-    def _gates(self) -> list[Callable[[ASGIApp], ASGIApp]]:
-        """Return what requests go through; a function's platform has a gate before."""
+    def _make_gate(self) -> Gate | None:
+        """Return the gate that requests go through; a function's platform has one."""
         http = self.settings.http
         if self.hub is None or not (http.address_open_max or http.address_requests_max):
-            return []
-        gate = Gate(http, self.clock, self.hub.counts.refused)
-        return [gate.wrap]
+            return None
+        return Gate(http, self.clock, self.hub.counts.refused)
 
     def _held(self) -> list[ControllerRouterHandler]:
         """Return the ways out that hold a client; all but polls need a hub."""
@@ -248,43 +208,3 @@ async def _end(running: Iterable[asyncio.Task[None]]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN_S)
-
-
-def rule_of(error: Exception) -> Rule:
-    """Return how an error is answered."""
-    return next(RULES[kind] for kind in type(error).__mro__ if kind in RULES)
-
-
-def status_of(error: Exception) -> int:
-    """Return the status that an error is answered with."""
-    status = rule_of(error).status
-    if isinstance(error, RequestError):
-        return STATUS_OF_CODE.get(error.code, status)
-    return status
-
-
-def fault_of(error: Exception) -> Fault:
-    """Return what the client is told; of our own failures only that they are ours."""
-    rule = rule_of(error)
-    match error:
-        case RequestError():
-            return Fault(error.code, error.reason, error.hint)
-        case Unready() | TooMany():
-            return Fault(error.code, error.reason, rule.hint)
-    return Fault(rule.code, rule.sentence, rule.hint)
-
-
-def headers_of(error: Exception) -> dict[str, str]:
-    """Return the headers that go with an error."""
-    match error:
-        case StoreDown():
-            return {"retry-after": str(_RETRY_AFTER_S)}
-        case Unready() | TooMany():
-            return {"retry-after": str(error.retry_after_s)}
-        case RequestError(code="upgrade_required"):
-            return {"upgrade": "websocket", "connection": "upgrade"}
-        case MethodNotAllowedException():
-            allow = (error.headers or {}).get("allow", "").split(", ")
-            # The router counts the opening of a WebSocket among the methods.
-            return {"allow": ", ".join(one for one in allow if one.isupper())}
-    return {}

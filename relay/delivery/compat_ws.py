@@ -17,11 +17,10 @@ import msgspec
 from litestar import WebSocket, asgi, websocket
 from litestar.enums import HttpMethod, ScopeType
 from litestar.exceptions import MethodNotAllowedException
-from litestar.handlers import ASGIRouteHandler, WebsocketRouteHandler
-from litestar.types import Receive, Scope, Send
+from litestar.types import ControllerRouterHandler, HTTPScope, Receive, Scope, Send
 
 from relay.delivery import ws
-from relay.delivery.answer import Seen
+from relay.delivery.answer import Answer, Seen, route_with_symbol
 from relay.delivery.compat import EVERYTHING, Asked, Hello, Phase, StateTold, iso
 from relay.delivery.compat_scene import Parts
 from relay.delivery.query import trim
@@ -44,6 +43,17 @@ _PATIENCE_SHARE: Final = 1.25
 
 _PONG_TEXT: Final = "pong"
 _PONG: Final = '{"type":"pong"}'
+
+
+class NoSocket(RequestError):
+    """A plain request where only a WebSocket is."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "upgrade_required",
+            "This route is a WebSocket.",
+            "Open it with a WebSocket client, or read /api/prices.",
+        )
 
 
 class Session(ws.Session):
@@ -180,9 +190,7 @@ class Sockets:
             raise ws.Closed(_POLICY, reason) from error
 
 
-def routes(
-    hub: Hub, parts: Parts, seen: Seen
-) -> list[ASGIRouteHandler | WebsocketRouteHandler]:
+def routes(hub: Hub, parts: Parts, seen: Seen) -> list[ControllerRouterHandler]:
     """Return the handlers of the older WebSocket."""
     sockets = Sockets(hub, parts, seen)
 
@@ -192,18 +200,18 @@ def routes(
             return
         if scope["method"] != HttpMethod.GET:
             raise MethodNotAllowedException(headers={"allow": "GET"})
-        raise RequestError(
-            "upgrade_required",
-            "This route is a WebSocket.",
-            "Open it with a WebSocket client, or read /api/prices.",
-        )
+        raise NoSocket
 
     async def serve_one(socket: WebSocket[Any, Any, Any]) -> None:
         symbol = read_symbol(socket.scope["path_params"])
         await sockets.serve(socket.scope, socket.receive, socket.send, symbol)
 
+    async def refuse(_scope: HTTPScope, _receive: Receive) -> Answer:
+        raise NoSocket
+
     one = [f"{PATH}/{{symbol:str}}", f"{PATH}/{{symbol:str}}/{{currency:str}}"]
     return [
         asgi(PATH, copy_scope=False, methods=(HttpMethod.GET,))(serve_all),
         websocket(one)(serve_one),
+        route_with_symbol(one, ("GET",), refuse, seen=seen),
     ]

@@ -1,17 +1,21 @@
 """The contract of the routes: one table of what may be asked and is answered.
 
 Pure. What the routes do stands in their own modules, and a test compares the two;
-``describe`` writes the table out.
+``describe`` writes the table out, ``examples`` has a body of each kind.
 """
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
 
-from msgspec import Struct
+from msgspec import Meta, Struct, field
 
+from relay.config import Settings
 from relay.delivery import compat, compat_counts
-from relay.delivery.query import FIELDS
+from relay.delivery.query import ALWAYS, FIELDS
+from relay.delivery.status import Page
 from relay.delivery.symbols import Table
-from relay.delivery.value import Portfolio, Worth
+from relay.delivery.ticket import Ticket
+from relay.delivery.value import NAME_PATTERN, Portfolio, Worth
 from relay.model import Ticker
 
 
@@ -47,29 +51,63 @@ class Prices(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Points(Struct, frozen=True):
-    """The last minutes of one instrument: Unix milliseconds and price, oldest first."""
+    """The last minutes of one instrument, oldest first.
+
+    A point is two things: Unix milliseconds, and the price then.
+    """
 
     symbol: str
-    points: list[tuple[int, str]]
+    points: list[Annotated[list[int | str], Meta(min_length=2, max_length=2)]]
+
+
+class Alive(Struct, frozen=True):
+    """The body of ``/healthz``."""
+
+    alive: bool
+
+
+class Ready(Struct, frozen=True):
+    """The body of ``/readyz``."""
+
+    ready: bool
 
 
 class Parameter(Struct, frozen=True):
-    """One parameter of a path, a query or a header."""
+    """One parameter of a path, a query or a header.
+
+    ``schema`` is JSON Schema; of an array the members are separated by commas. Those of
+    a path are always needed.
+    """
 
     name: str
     place: str
     means: str
     example: str
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+    needed: bool = False
+
+
+class Header(Struct, frozen=True):
+    """One header of an answer; not ``always`` is now and then, as ``means`` says."""
+
+    name: str
+    means: str
+    example: str
+    always: bool = True
 
 
 class Operation(Struct, frozen=True, kw_only=True):
-    """One method of one path. ``kind`` and ``body`` are of its answer with 200."""
+    """One method of one path.
+
+    ``kind``, ``body`` and ``headers`` are of its answer with 200.
+    """
 
     path: str
     method: str = "get"
     summary: str
     means: str
     parameters: tuple[Parameter, ...] = ()
+    headers: tuple[Header, ...] = ()
     errors: tuple[int, ...] = ()
     kind: str = "application/json"
     body: type | None = None
@@ -79,32 +117,56 @@ class Operation(Struct, frozen=True, kw_only=True):
     head: bool = True
 
 
+_CURSOR_TEXT: Final = r"[0-9a-z]{1,12}\.[0-9a-z]{1,13}\.[0-9]{1,16}(~.*)?"
+_AMOUNT: Final = r"\s*[0-9]{1,20}(\.[0-9]{1,20})?\s*"
+
+
+def _text(pattern: str) -> dict[str, Any]:
+    return {"type": "string", "pattern": f"^{pattern}$"}
+
+
+def _several(pattern: str) -> dict[str, Any]:
+    """Return the schema of texts in a row."""
+    return {"type": "array", "items": _text(pattern), "minItems": 1}
+
+
 _SYMBOL: Final = Parameter(
     "symbol",
     "path",
     "An instrument by any of its names: BTC-USD, btc-usd, BTC%2FUSD, BTC, bitcoin.",
     "BTC-USD",
+    _text(NAME_PATTERN),
 )
 _SYMBOLS: Final = Parameter(
     "symbols",
     "query",
-    "Instruments, separated by commas; neither this nor a list is the whole board.",
+    "Instruments by any of their names, separated by commas; neither this nor a list "
+    "is the whole board. At most some hundreds at once, and not together with list.",
     "BTC-USD,ETH-USD",
+    _several(NAME_PATTERN),
 )
-_LIST: Final = Parameter("list", "query", "A named list in place of symbols.", "majors")
+_LIST: Final = Parameter(
+    "list", "query", "A named list in place of symbols; see /v1/symbols.", "majors"
+)
 _FIELDS: Final = Parameter(
     "fields",
     "query",
     f"Only these fields of each ticker: {', '.join(FIELDS)}. "
     "offset, stale and via always stay.",
     "price,change_24h_pct",
+    {
+        "type": "array",
+        "items": {"type": "string", "enum": [*FIELDS, *sorted(ALWAYS)]},
+        "minItems": 1,
+    },
 )
 _CURSOR: Final = Parameter(
     "cursor",
     "query",
     "A cursor from any earlier answer, of whichever route: only what changed since is "
     "answered. It is opaque.",
-    "",
+    "k3f9.7qx.1763635200123",
+    _text(_CURSOR_TEXT),
 )
 _WAIT: Final = Parameter(
     "wait",
@@ -112,6 +174,7 @@ _WAIT: Final = Parameter(
     "How long the answer may be held, for example 20s; rounded down to a few fixed "
     "values.",
     "20s",
+    _text("[0-9]{1,9}(ms|s)?"),
 )
 _ALIGN: Final = Parameter(
     "align",
@@ -124,32 +187,160 @@ _EVERY: Final = Parameter(
     "every", "query", "The pace, from a fixed set, for example 500ms or 2s.", "500ms"
 )
 _NONE_MATCH: Final = Parameter(
-    "If-None-Match", "header", "The ETag of an earlier answer: 304 when it holds.", ""
+    "If-None-Match",
+    "header",
+    "The ETag of an earlier answer, several, or *: 304 when one holds.",
+    '"k3f9.7qx.1763635200123"',
 )
 _LAST_ID: Final = Parameter(
-    "Last-Event-ID", "header", "Where to go on from; it wins over cursor.", ""
+    "Last-Event-ID",
+    "header",
+    "Where to go on from; it wins over cursor.",
+    "k3f9.7qx.1763635200123",
+    _text(f"({_CURSOR_TEXT})?"),
 )
 _OLDER_ID: Final = Parameter(
     "symbol",
     "path",
     "An instrument by any of its names: bitcoin, BTC, BTC/USD, btc-usd.",
     "bitcoin",
+    {"type": "string", "minLength": 1},
 )
 _OLDER_IDS: Final = Parameter(
-    "ids", "path", "Instruments by any of their names, in a row.", "btc,eth,sol"
+    "ids",
+    "path",
+    "Instruments by any of their names, in a row.",
+    "btc,eth,sol",
+    {
+        "type": "array",
+        "items": {"type": "string", "minLength": 1},
+        "minItems": 1,
+    },
 )
 _PAIRS: Final = Parameter(
-    "pairs", "query", "Instruments by any of their names.", "BTC/USD,ETH/USD"
-)
-_AUTHORIZATION: Final = Parameter(
-    "Authorization", "header", "Bearer and the admin key.", ""
+    "pairs",
+    "query",
+    "Instruments by any of their names.",
+    "BTC/USD,ETH/USD",
+    _several(NAME_PATTERN),
+    needed=True,
 )
 _HOLDINGS: Final = Parameter(
     "holdings",
     "query",
     "Instruments with amounts; all are quoted in one currency.",
     "BTC-USD:0.5,ETH-USD:2",
+    _several(rf"{NAME_PATTERN}:{_AMOUNT}"),
+    needed=True,
 )
+
+
+def choices(settings: Settings) -> dict[str, list[str]]:
+    """Return the values of those parameters that take only some; settings say which."""
+    http, align_ms = settings.http, settings.ingest.align_ms
+    whole = [ms for ms in http.paces_ms if not ms % 1000]
+    aligned = ["0", f"{align_ms}ms"]
+    if not align_ms % 1000:
+        aligned.append(f"{align_ms // 1000}s")
+    return {
+        "list": sorted(settings.board.lists),
+        "every": [
+            *(f"{ms}ms" for ms in http.paces_ms),
+            *(f"{ms // 1000}s" for ms in whole),
+        ],
+        "align": aligned,
+    }
+
+
+# The headers of answers.
+_NOSNIFF: Final = Header(
+    "X-Content-Type-Options", "Browsers take our word for what a body is.", "nosniff"
+)
+_ETAG: Final = Header(
+    "ETag",
+    "Of a read of prices and of a poll it is the cursor. Each coding has its own.",
+    '"k3f9.7qx.1763635200123"',
+)
+_CACHED: Final = Header(
+    "Cache-Control",
+    "For everybody: how long it is fresh, and may be shown after that.",
+    "public, max-age=1, stale-while-revalidate=2, stale-if-error=600",
+)
+_CDN_CACHED: Final = Header(
+    "CDN-Cache-Control",
+    "The same for shared caches alone (RFC 9213).",
+    "max-age=1, stale-while-revalidate=2, stale-if-error=600",
+)
+_VARY: Final = Header(
+    "Vary",
+    "There where a body is large enough to be coded.",
+    "accept-encoding",
+    always=False,
+)
+_CODED: Final = Header(
+    "Content-Encoding", "zstd or gzip, of a large body.", "zstd", always=False
+)
+_PLACE: Final = Header(
+    "Content-Location",
+    "There when the same has another, canonical URL.",
+    "/v1/prices?symbols=BTC-USD,ETH-USD",
+    always=False,
+)
+_NO_STORE: Final = Header("Cache-Control", "Nobody keeps it.", "no-store")
+_RETRY_AFTER: Final = Header("Retry-After", "When to ask again, in seconds.", "1")
+
+SHARED: Final = (_ETAG, _CACHED, _CDN_CACHED, _VARY, _CODED, _NOSNIFF)
+"""Of what caches may keep for a moment; older routes are called by one name only."""
+PLACED: Final = (*SHARED, _PLACE)
+HELD: Final = (
+    _ETAG,
+    Header(
+        "Cache-Control",
+        "Shared caches keep it for a second, so that all who wait for one answer get "
+        "one; with align=0 nobody keeps it.",
+        "public, max-age=0, s-maxage=1",
+    ),
+    Header(
+        "X-Grid-Ttl",
+        "How long until the next mark, for edges; not with align=0.",
+        "0.412s",
+        always=False,
+    ),
+    _NOSNIFF,
+)
+NOW: Final = (_NO_STORE, _NOSNIFF)
+"""Of what is true only now."""
+PRIVATE: Final = (
+    Header("Cache-Control", "Nobody keeps it.", "private, no-store"),
+    _NOSNIFF,
+)
+STREAMED: Final = (
+    _NO_STORE,
+    _NOSNIFF,
+    Header("X-Accel-Buffering", "nginx passes each event on as it comes.", "no"),
+)
+
+# What describes a body that is not sent: not in a 304.
+OF_BODY: Final = frozenset({"Content-Encoding", "X-Content-Type-Options"})
+
+OF_ERROR: Final[Mapping[int, tuple[Header, ...]]] = {
+    426: (
+        Header("Upgrade", "What it takes.", "websocket"),
+        Header("Connection", "Upgrade is of this connection.", "Upgrade"),
+    ),
+    401: (Header("WWW-Authenticate", "How to come in.", 'Bearer realm="relay"'),),
+    403: (
+        Header(
+            "WWW-Authenticate",
+            "Which scope is needed; not where no key has it.",
+            'Bearer realm="relay", error="insufficient_scope", scope="admin"',
+            always=False,
+        ),
+    ),
+    429: (_RETRY_AFTER,),
+    503: (_RETRY_AFTER,),
+}
+"""What errors carry besides ``NOW``."""
 
 OPERATIONS: Final = (
     Operation(
@@ -161,6 +352,7 @@ OPERATIONS: Final = (
         errors=(400, 429, 503),
         body=Prices,
         conditional=True,
+        headers=PLACED,
     ),
     Operation(
         path="/v1/prices/{symbol}",
@@ -171,6 +363,7 @@ OPERATIONS: Final = (
         errors=(400, 429, 503),
         body=Prices,
         conditional=True,
+        headers=PLACED,
     ),
     Operation(
         path="/v1/prices/{symbol}/recent",
@@ -180,6 +373,7 @@ OPERATIONS: Final = (
         errors=(400, 429, 503),
         body=Points,
         conditional=True,
+        headers=PLACED,
     ),
     Operation(
         path="/v1/poll",
@@ -189,6 +383,7 @@ OPERATIONS: Final = (
         parameters=(_SYMBOLS, _LIST, _FIELDS, _CURSOR, _WAIT, _ALIGN),
         errors=(400, 429, 503),
         body=Prices,
+        headers=HELD,
     ),
     Operation(
         path="/v1/stream",
@@ -199,6 +394,7 @@ OPERATIONS: Final = (
         parameters=(_SYMBOLS, _LIST, _FIELDS, _CURSOR, _EVERY, _LAST_ID),
         errors=(400, 429, 503),
         kind="text/event-stream",
+        headers=STREAMED,
     ),
     Operation(
         path="/v1/ws",
@@ -218,6 +414,7 @@ OPERATIONS: Final = (
         errors=(400, 429, 503),
         body=Table,
         conditional=True,
+        headers=SHARED,
     ),
     Operation(
         path="/v1/value",
@@ -226,6 +423,7 @@ OPERATIONS: Final = (
         parameters=(_HOLDINGS,),
         errors=(400, 429, 503),
         body=Worth,
+        headers=PRIVATE,
     ),
     Operation(
         path="/v1/value",
@@ -236,29 +434,51 @@ OPERATIONS: Final = (
         body=Worth,
         sent=Portfolio,
         head=False,
+        headers=PRIVATE,
+    ),
+    Operation(
+        path="/v1/ticket",
+        method="post",
+        summary="A ticket for a browser",
+        means="For a key that may read: what to show in its place, for a minute at "
+        "most: as ?ticket= of a stream or a WebSocket, whose EventSource and WebSocket "
+        "send no header, or as Authorization: Bearer of any read. What is open stays "
+        "open; to come back takes a new one. A body is not needed.",
+        headers=PRIVATE,
+        errors=(400, 429),
+        body=Ticket,
+        head=False,
     ),
     Operation(
         path="/v1/status",
         summary="How things stand",
         means="This instance, the leader, its sources and budgets, what is stale.",
         errors=(400,),
+        headers=NOW,
+        body=Page,
     ),
     Operation(
         path="/healthz",
         summary="Alive",
         means="200 while the process answers.",
+        headers=NOW,
+        body=Alive,
     ),
     Operation(
         path="/readyz",
         summary="Able to serve",
         means="200 while the instance holds a board, 503 before and while it ends.",
         errors=(503,),
+        headers=NOW,
+        body=Ready,
     ),
     Operation(
         path="/metrics",
         summary="Prometheus",
         means="Counters and gauges of this instance.",
         kind="text/plain; version=0.0.4; charset=utf-8",
+        headers=NOW,
+        errors=(400,),
     ),
     # The older names and payloads; what is new speaks /v1.
     Operation(
@@ -270,6 +490,7 @@ OPERATIONS: Final = (
         errors=(503,),
         body=compat.AllPrices,
         conditional=True,
+        headers=SHARED,
     ),
     Operation(
         path="/api/prices/{symbol}",
@@ -280,6 +501,7 @@ OPERATIONS: Final = (
         errors=(404, 429, 503),
         body=compat.OnePrice,
         conditional=True,
+        headers=SHARED,
     ),
     Operation(
         path="/api/prices/bulk/{ids}",
@@ -289,6 +511,7 @@ OPERATIONS: Final = (
         errors=(400, 429, 503),
         body=compat.Bulk,
         conditional=True,
+        headers=SHARED,
     ),
     Operation(
         path="/api/prices/status/health",
@@ -296,6 +519,7 @@ OPERATIONS: Final = (
         means="disconnected: nobody reads the exchanges; reconnecting: none of them "
         "answers. The status is 200 either way.",
         body=compat.Condition,
+        headers=NOW,
     ),
     Operation(
         path="/api/prices/metrics",
@@ -303,16 +527,17 @@ OPERATIONS: Final = (
         means="What this instance has seen since it began, or since the reset; what it "
         "has not seen is 0 or null. The hit rate counts asked ids that had a price.",
         body=compat_counts.Counted,
+        headers=NOW,
     ),
     Operation(
         path="/api/prices/metrics/reset",
         method="post",
         summary="Set the older counters back",
-        means="Needs the admin key, as Authorization: Bearer. Answers the counters.",
-        parameters=(_AUTHORIZATION,),
-        errors=(403,),
+        means="Needs a key with the scope admin. Answers the counters.",
+        errors=(429,),
         body=compat_counts.Counted,
         head=False,
+        headers=NOW,
     ),
     Operation(
         path="/api/market-data/health",
@@ -320,6 +545,7 @@ OPERATIONS: Final = (
         means="The circuit is closed while sources live, half-open while they are "
         "tried again, open while nobody reads them.",
         body=compat.Circuit,
+        headers=NOW,
     ),
     Operation(
         path="/api/market-data/stream",
@@ -329,6 +555,7 @@ OPERATIONS: Final = (
         parameters=(_PAIRS,),
         errors=(400, 429, 503),
         kind="text/event-stream",
+        headers=STREAMED,
     ),
     Operation(
         path="/ws/prices",
@@ -344,7 +571,7 @@ OPERATIONS: Final = (
         summary="One price over a WebSocket, in the older shape",
         means="The same with one price, under the id that was asked for.",
         parameters=(_OLDER_ID,),
-        errors=(405,),
+        errors=(426, 429),
         status=101,
         head=False,
     ),
@@ -354,6 +581,7 @@ OPERATIONS: Final = (
 PAGES: Final = (
     "/",
     "/dashboard/docs.css",
+    "/dashboard/door.js",
     "/dashboard/latency.js",
     "/dashboard/page.js",
     "/dashboard/relay-react.d.ts",
@@ -371,9 +599,9 @@ PAGES: Final = (
 
 MEANING: Final = {
     400: "The request cannot be read; the code says what is wrong.",
-    403: "It needs the admin key.",
+    401: "It needs a key, or another one; the code says why.",
+    403: "The key may not, or there is none that might.",
     404: "There is no price by this id.",
-    405: "It is no WebSocket.",
     413: "The body is too large.",
     415: "The body is not JSON.",
     426: "It is no WebSocket.",

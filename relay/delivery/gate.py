@@ -1,6 +1,7 @@
 """Who asks, and how much one address may: requests in a time, and open at once.
 
-How many are served in all stands in ``hub``, connections in ``server``.
+How many are served in all stands in ``hub``, connections in ``server``; what is said to
+whom is refused in ``faults``.
 """
 
 import math
@@ -9,14 +10,11 @@ from functools import lru_cache
 from ipaddress import ip_network
 from typing import Final
 
-import msgspec
-from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import Scope
 
 from relay.clock import Clock
 from relay.config import Http
 from relay.delivery.answer import header
-from relay.delivery.contract import Fault, Told
 from relay.errors import RelayError
 
 _FORWARDED: Final = b"x-forwarded-for"
@@ -26,8 +24,6 @@ _CUSTOMER_BITS: Final = 64
 _ADDRESSES_MAX: Final = 4096
 # Whoever watches over us asks often, and must not be refused for it.
 _FREE: Final = frozenset({"/healthz", "/readyz", "/metrics"})
-
-_HINT: Final = "Ask less often, or again after Retry-After seconds."
 
 
 class TooMany(RelayError):
@@ -78,28 +74,35 @@ class Gate:
         self._asked: Counter[str] = Counter()
         self._window = 0
 
-    def wrap(self, app: ASGIApp) -> ASGIApp:
-        """Put the gate before an application."""
+    def admit(self, scope: Scope) -> str | None:
+        """Count a request in; returns its address, None where nobody counts.
 
-        async def pass_through(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["path"] in _FREE:
-                await app(scope, receive, send)
-                return
-            address = address_of(scope, self._http.trusted_proxies)
-            try:
-                self.enter(address)
-            except TooMany as error:
-                self._refused[error.code] += 1
-                if scope["type"] != ScopeType.WEBSOCKET:
-                    raise
-                await _refuse(error, scope, receive, send)
-                return
-            try:
-                await app(scope, receive, send)
-            finally:
-                self.leave(address)
+        Raises:
+            TooMany: this address has as many as it may.
+        """
+        if scope["path"] in _FREE:
+            return None
+        address = address_of(scope, self._http.trusted_proxies)
+        try:
+            self.enter(address)
+        except TooMany as error:
+            self._refused[error.code] += 1
+            raise
+        return address
 
-        return pass_through
+    def passes(self, scope: Scope) -> bool:
+        """Count a request that is answered at once; when it may not pass, nothing."""
+        http = self._http
+        address = address_of(scope, http.trusted_proxies)
+        if 0 < http.address_open_max <= self._open.get(address, 0):
+            return False
+        if not http.address_requests_max:
+            return True
+        self._turn_window()
+        if self._asked[address] >= http.address_requests_max:
+            return False
+        self._asked[address] += 1
+        return True
 
     def enter(self, address: str) -> None:
         """Count a request in.
@@ -125,37 +128,19 @@ class Gate:
         http = self._http
         if not http.address_requests_max:
             return
-        now_ms, window_ms = self._clock.monotonic_ms(), http.address_window_ms
+        left_ms = self._turn_window()
+        self._asked[address] += 1
+        if self._asked[address] > http.address_requests_max:
+            most = (
+                f"{http.address_requests_max} requests in {http.address_window_ms} ms"
+            )
+            left_s = math.ceil(left_ms / 1000)
+            raise TooMany("rate", f"Your address may send {most}.", left_s)
+
+    def _turn_window(self) -> int:
+        """Begin a new window, if it is time; returns what is left, in milliseconds."""
+        now_ms, window_ms = self._clock.monotonic_ms(), self._http.address_window_ms
         if now_ms // window_ms != self._window:
             self._window = now_ms // window_ms
             self._asked.clear()
-        self._asked[address] += 1
-        if self._asked[address] > http.address_requests_max:
-            left_s = math.ceil((window_ms - now_ms % window_ms) / 1000)
-            most = f"{http.address_requests_max} requests in {window_ms} ms"
-            raise TooMany("rate", f"Your address may send {most}.", left_s)
-
-
-async def _refuse(error: TooMany, scope: Scope, receive: Receive, send: Send) -> None:
-    """Refuse a handshake, with the same answer where the server can give one."""
-    await receive()
-    if "websocket.http.response" not in (scope.get("extensions") or {}):
-        await send({"type": "websocket.close", "code": 1013, "reason": error.reason})
-        return
-    body = msgspec.json.encode(Told(Fault(error.code, error.reason, _HINT)))
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"cache-control", b"no-store"),
-        (b"retry-after", b"%d" % error.retry_after_s),
-        (b"content-length", b"%d" % len(body)),
-    ]
-    await send(
-        {
-            "type": "websocket.http.response.start",
-            "status": 429,
-            "headers": headers,
-        }
-    )
-    await send(
-        {"type": "websocket.http.response.body", "body": body, "more_body": False}
-    )
+        return window_ms - now_ms % window_ms

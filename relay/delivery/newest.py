@@ -3,6 +3,7 @@
 The hub follows the log; here is only where to look.
 """
 
+import asyncio
 from typing import Final
 
 from relay.board import Board
@@ -14,6 +15,9 @@ from relay.store.reader import Reader
 # A board nothing was published on yet is of an epoch before all others, so that its
 # cursor can be sent back as any other.
 _BEFORE: Final = "0"
+# Who holds a board asks a store that says nothing no longer than this: old prices that
+# say so are better than late ones.
+_PATIENCE_S: Final = 0.5
 
 
 class Newest:
@@ -27,6 +31,13 @@ class Newest:
         if self._hub is not None:
             self._hub.nudge()
 
+    def held(self) -> tuple[Board, bool] | None:
+        """Return the board that is held, and whether it is live; None to look first."""
+        hub = self._hub
+        if hub is not None and hub.ready and hub.board.epoch:
+            return hub.board, hub.live
+        return None
+
     async def board(self, selection: Selection) -> tuple[Board, bool]:
         """Return a board that holds what is selected, and whether it is live.
 
@@ -35,15 +46,17 @@ class Newest:
         Raises:
             StoreDown: the store cannot be reached, and nothing is held.
         """
-        hub = self._hub
-        if hub is not None and hub.ready and hub.board.epoch:
-            return hub.board, hub.live
+        ready, hub = self.held(), self._hub
+        if ready is not None:
+            return ready
+        held = hub.board if hub is not None and hub.board.epoch else None
         try:
-            view = await self._reader.read(selection.instruments)
-        except StoreDown:
-            if hub is None or not hub.board.epoch:
+            async with asyncio.timeout(None if held is None else _PATIENCE_S):
+                view = await self._reader.read(selection.instruments)
+        except (StoreDown, TimeoutError):
+            if held is None:
                 raise
-            return hub.board, False
+            return held, False
         head = view.head
         board = Board.read(head.epoch or _BEFORE, head.offset, head.floor, view.tickers)
         return board, head.alive

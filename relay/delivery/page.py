@@ -1,10 +1,10 @@
-"""The page at ``/`` and the description at ``/docs``: files, read once, served whole.
+"""The page at ``/`` and the description at ``/docs``: read and compressed once.
 
 Their text stands in ``relay/dashboard`` and in ``describe``.
 """
 
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Final
 
@@ -12,6 +12,7 @@ from litestar.handlers import ASGIRouteHandler
 from litestar.types import HTTPScope, Receive
 from msgspec import Struct
 
+from relay.config import Settings
 from relay.delivery.answer import (
     JSON,
     NOSNIFF,
@@ -19,9 +20,9 @@ from relay.delivery.answer import (
     Answer,
     Headers,
     Seen,
-    conditional,
+    compress_well,
     digest,
-    header,
+    negotiated,
     route,
 )
 
@@ -58,11 +59,12 @@ class Text(Struct, frozen=True):
     kind: bytes
     body: bytes
     etag: str
+    coded: dict[str, bytes]
 
     @classmethod
     def of(cls, kind: bytes, body: bytes) -> "Text":
-        """Make a text of a file's bytes."""
-        return cls(kind, body, digest(body))
+        """Make a text of a file's bytes, compressed once for everybody."""
+        return cls(kind, body, digest(body), compress_well(body))
 
     async def answer(self, scope: HTTPScope, _receive: Receive) -> Answer:
         """Answer one read."""
@@ -70,7 +72,7 @@ class Text(Struct, frozen=True):
         if self.kind == _HTML:
             headers += _GUARD
         answer = Answer(200, headers, self.body)
-        return conditional(answer, self.etag, header(scope, b"if-none-match"))
+        return negotiated(answer, self.etag, scope, kept=self.coded)
 
 
 class Page:
@@ -84,14 +86,25 @@ class Page:
         return await self._text().answer(scope, receive)
 
 
-def _pages() -> Iterator[tuple[str, Page]]:
-    yield "/", Page(_HTML, (_FOLDER / "index.html").read_bytes)
+def _pages(settings: Settings) -> Iterator[tuple[str, Page]]:
+    yield "/", Page(_HTML, partial(_write_front, settings))
     for file in sorted(_FOLDER.iterdir(), key=lambda file: file.name):
         kind = _KINDS.get(file.name[file.name.rfind(".") :])
         if kind is not None:
             yield f"/dashboard/{file.name}", Page(kind, file.read_bytes)
     yield "/docs", Page(_HTML, _write_page)
-    yield "/docs/openapi.json", Page(JSON, _describe)
+    yield "/docs/openapi.json", Page(JSON, partial(_describe, settings))
+
+
+def _write_front(settings: Settings) -> bytes:
+    """Return the page at ``/``, which says whether it has to ask for a key.
+
+    To find out by asking, and being refused, is an error that a browser notes.
+    """
+    page = (_FOLDER / "index.html").read_bytes()
+    if settings.doors.reading == "open":
+        return page
+    return page.replace(b'data-door="open"', b'data-door="shut"', 1)
 
 
 def _write_page() -> bytes:
@@ -100,12 +113,14 @@ def _write_page() -> bytes:
     return write_page()
 
 
-def _describe() -> bytes:
+def _describe(settings: Settings) -> bytes:
+    from relay.delivery.contract import choices  # noqa: PLC0415 - as for ``Page``
     from relay.delivery.describe import describe  # noqa: PLC0415 - as for ``Page``
 
-    return describe()
+    return describe(choices(settings))
 
 
-def routes(seen: Seen) -> list[ASGIRouteHandler]:
+def routes(settings: Settings, seen: Seen) -> list[ASGIRouteHandler]:
     """Return the handlers of the pages and of what they are made of."""
-    return [route(path, READ, page.answer, seen=seen) for path, page in _pages()]
+    pages = _pages(settings)
+    return [route(path, READ, page.answer, seen=seen) for path, page in pages]

@@ -6,7 +6,8 @@ cursor and caches collapse them; what a cut is stands in ``hub``.
 A cursor behind the newest cut is answered at once. Any other is held until the mark
 that brings a change to it, or until the first mark at or after the end of its wait:
 then the answer is empty and its cursor the client's own, with the mark's number as a
-suffix, so that nobody spins on one cached answer.
+suffix, so that nobody spins on one cached answer. A poll without a cursor waits for the
+next mark when that brings what would be missing from this cut.
 
 A turn of ``live`` releases what is held; a
 poll that comes later with a cursor from before the turn is told at the next step of
@@ -133,11 +134,27 @@ class Poll:
         wish = Wish(question.ask.selection, question.ask.fields, cuts=question.aligned)
         group = hub.groups.find(wish, trim)
         frame = group.frame(question.place)
-        if frame is None or not frame.news:
-            frame = await self._hold(scope, group, question)
+        if frame is not None and not frame.news:
+            frame = None
+        if frame is None or self._comes_soon(question):
+            frame = await self._hold(scope, group, question) or frame
         if frame is not None:
             return self._answer(frame.body, frame.text, question)
         return self._out_of_time(question)
+
+    def _comes_soon(self, question: Question) -> bool:
+        """Tell whether the next mark brings what the cut would call missing.
+
+        So it is for a moment after anything was published for the first time. Who holds
+        something already is told of it as of any other change.
+        """
+        board, cut = self._hub.board.rows, self._hub.cut.rows
+        names = question.ask.selection.instruments
+        if question.place.cursor is not None or names is None or not question.aligned:
+            return False
+        return len(board) > len(cut) and any(
+            name in board and name not in cut for name in names
+        )
 
     async def _hold(
         self, scope: Scope, group: Group, question: Question

@@ -58,10 +58,16 @@ class Names:
         if asset is not None:
             return f"{asset}-{_QUOTE}"
         quoted = f"{text}-{_QUOTE}".upper()
-        if "-" not in text and "/" not in text and is_instrument(quoted):
-            return quoted
-        base, _, currency = parse_instrument(text).partition("-")
-        return f"{self._assets.get(base.casefold(), base)}-{currency}"
+        if "-" in text or "/" in text or not is_instrument(quoted):
+            quoted = parse_instrument(text)
+        base, _, currency = quoted.partition("-")
+        base = self._assets.get(base.casefold(), base)
+        if base == currency:
+            raise SelectionInvalid(
+                f"{text[:80]!r} would be priced in itself.",
+                "Name what it is to be priced in, for example USD-EUR.",
+            )
+        return f"{base}-{currency}"
 
     def list(self, name: str) -> tuple[str, ...]:
         """Return the instruments of a named list.

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 from litestar.handlers import ASGIRouteHandler, HTTPRouteHandler
-from litestar.types import HTTPScope, Receive
+from litestar.types import HTTPScope, Receive, Scope
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -38,7 +38,7 @@ from relay.delivery.demand import Demand
 from relay.delivery.newest import Newest
 from relay.delivery.query import Ask, Names, read_ask, read_query, trim
 from relay.errors import CursorInvalid
-from relay.model import Cursor
+from relay.model import Cursor, Selection
 from relay.store.reader import Reader
 
 # The rings get a point each ten seconds.
@@ -92,6 +92,32 @@ class Prices:
         board, live = await self._newest.board(want.ask.selection)
         return self._conditional(want, board, scope, live=live)
 
+    def at_once(
+        self, symbol: str, query: bytes, scope: Scope
+    ) -> tuple[Selection, Answer] | None:
+        """Return what is asked for with ``answer``'s answer.
+
+        None where that has more to do than to write it. Of the scope only the headers
+        are read.
+
+        Raises:
+            RequestError: what is asked for cannot be answered.
+        """
+        held = self._newest.held()
+        want = self._read_want(symbol, query)
+        if held is None or want.since is not None:
+            return None
+        board, live = held
+        tags = header(scope, b"if-none-match")
+        if tags and _ahead(want.ask, board, tags):
+            return None
+        return want.ask.selection, self._conditional(want, board, scope, live=live)
+
+    def state(self) -> object:
+        """Return what all answers depend on; None while nothing is held."""
+        held = self._newest.held()
+        return None if held is None else _state(*held)
+
     def _read_afresh(self, symbol: str, query: bytes) -> Want:
         """Read a query as it came; ``symbol`` is the path's, where it has one."""
         if symbol:
@@ -108,7 +134,7 @@ class Prices:
         return Want(ask, place, spelled != place, cursor)
 
     def _conditional(
-        self, want: Want, board: Board, scope: HTTPScope, *, live: bool
+        self, want: Want, board: Board, scope: Scope, *, live: bool
     ) -> Answer:
         written = self._write(want, board, live=live)
         answer = json_answer(written.body, self._fresh.headers())
@@ -122,7 +148,7 @@ class Prices:
 
     def _write(self, want: Want, board: Board, *, live: bool) -> Written:
         """Return the body, from the last time when nothing in it has changed."""
-        state = (board.epoch, board.offset, board.floor, live)
+        state = _state(board, live)
         written = self._written.get(want.place)
         if written is not None and written.state == state:
             return written
@@ -137,6 +163,13 @@ class Prices:
             self._written.clear()
         written = self._written[want.place] = Written(state, etag, body)
         return written
+
+
+def _state(
+    board: Board,
+    live: bool,  # noqa: FBT001 - as the hub hands them over, together
+) -> tuple[str, int, int, bool]:
+    return board.epoch, board.offset, board.floor, live
 
 
 def _place(ask: Ask, since: str | None, *, one: bool) -> str:

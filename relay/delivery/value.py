@@ -29,7 +29,27 @@ _AMOUNT: Final = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?")
 _EXACT: Final = Context(prec=200, traps=[Inexact])
 
 
-_DIGITS: Final = Meta(extra_json_schema={"type": ["string", "number"]})
+# For the description alone; ``add_up`` and ``Names`` say what is wrong, and what to do.
+_DIGITS: Final = Meta(
+    extra_json_schema={
+        "type": ["string", "number"],
+        "pattern": f"^{_AMOUNT.pattern}$",
+        "minimum": 0,
+        "exclusiveMaximum": 1e20,
+    }
+)
+_HALF: Final = r"[\p{L}\p{N}][\p{L}\p{N}_.$]{0,29}"
+NAME_PATTERN: Final = rf"\s*{_HALF}([-/]{_HALF})?\s*"
+"""What a name looks like, for JSON Schema: an asset, or base and quote.
+
+Letters and digits are those of any script; blanks around it do not count.
+"""
+_NAMED: Final = Meta(
+    extra_json_schema={
+        "minProperties": 1,
+        "propertyNames": {"pattern": f"^{NAME_PATTERN}$"},
+    }
+)
 
 
 class Held(Struct, frozen=True, omit_defaults=True):
@@ -57,7 +77,7 @@ class Worth(Struct, frozen=True):
 class Portfolio(Struct, frozen=True):
     """The body of a POST. Amounts are decimal text, or JSON numbers in plain digits."""
 
-    holdings: dict[str, Annotated[msgspec.Raw, _DIGITS]]
+    holdings: Annotated[dict[str, Annotated[msgspec.Raw, _DIGITS]], _NAMED]
 
 
 _portfolio: Final = msgspec.json.Decoder(Portfolio)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -112,11 +112,24 @@ class Socket:
                 return body
 
 
+def unchanged(app: Any) -> Any:  # noqa: ANN401 - an ASGI application, whoever types it
+    """Return the application as it is."""
+    return app
+
+
 @asynccontextmanager
 async def live(
-    client: Client, keys: Keys, settings: Settings, *, leader: Leader | None = None
+    client: Client,
+    keys: Keys,
+    settings: Settings,
+    *,
+    leader: Leader | None = None,
+    wrap: Callable[[Any], Any] = unchanged,
 ) -> AsyncIterator[Live]:
-    """Run an instance whose board holds two prices, cut at a mark."""
+    """Run an instance whose board holds two prices, cut at a mark.
+
+    ``wrap`` is what stands between the server and the application.
+    """
     http = replace(settings.http, port=0, drain_ms=1000)
     settings = replace(settings, http=http)
     if leader is None:
@@ -125,7 +138,7 @@ async def live(
     hub = make_hub(client, keys, settings)
     told: list[Addresses] = []
     server = Server(
-        make_app(client, keys, settings, hub),
+        wrap(make_app(client, keys, settings, hub)),
         http,
         started=told.append,
         drain=hub.drain,

@@ -4,9 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 
-import httpx
 import pytest
-from httplint import HttpRequestLinter, HttpResponseLinter
 from litestar import Litestar
 from litestar.enums import HttpMethod
 from litestar.exceptions import ClientException, NotFoundException
@@ -15,9 +13,9 @@ from msgspec.structs import replace
 
 from relay.clock import Clock
 from relay.config import Settings
-from relay.delivery.app import fault_of, status_of
-from relay.delivery.contract import OPERATIONS, PAGES
+from relay.delivery.contract import OPERATIONS, PAGES, choices
 from relay.delivery.describe import describe
+from relay.delivery.faults import fault_of, status_of
 from relay.errors import CursorInvalid, RequestError, SelectionInvalid, StoreDown
 from relay.hub import Unready
 from relay.store.client import Client
@@ -57,8 +55,9 @@ def handlers(app: Litestar) -> Iterator[tuple[str, str]]:
             for method in route.route_handler.opt["methods"]:
                 yield HttpMethod(method).value, route.path_format
         else:
+            # It has a GET beside it, for those who do not open a WebSocket.
             assert isinstance(route, WebSocketRoute)
-            yield "GET", route.path_format
+            yield "WEBSOCKET", route.path_format
 
 
 async def test_each_method_and_path_has_exactly_one_handler(app: Litestar) -> None:
@@ -78,14 +77,14 @@ async def test_the_description_names_every_route_and_no_other(app: Litestar) -> 
     served = {
         (method, path)
         for method, path in handlers(app)
-        if method != "OPTIONS" and "{currency}" not in path
+        if method not in {"OPTIONS", "WEBSOCKET"} and "{currency}" not in path
     }
     assert served == described
 
 
-def test_the_description_is_openapi_without_loose_ends() -> None:
+def test_the_description_is_openapi_without_loose_ends(settings: Settings) -> None:
     """Each reference leads somewhere, each operation has a name of its own."""
-    text = describe()
+    text = describe(choices(settings))
     document = json.loads(text)
     names = document["components"]["schemas"]
     for reference in text.decode().split('"$ref":"')[1:]:
@@ -131,6 +130,8 @@ def test_every_error_has_its_status_and_its_code(
         ("GET", "/nope", 404, "not_found"),
         ("GET", "/v1/prices/a/b/c/d", 404, "not_found"),
         ("GET", "/v1/ws", 426, "upgrade_required"),
+        ("GET", "/ws/prices", 426, "upgrade_required"),
+        ("GET", "/ws/prices/BTC%2FUSD", 426, "upgrade_required"),
         ("POST", "/v1/prices", 405, "method_not_allowed"),
         ("DELETE", "/v1/prices/BTC-USD", 405, "method_not_allowed"),
         ("PUT", "/v1/value", 405, "method_not_allowed"),
@@ -203,87 +204,3 @@ async def test_what_a_page_is_made_of_is_there(app: Litestar) -> None:
                 answer = await asker.get(path)
                 kind = "text/css" if path.endswith("css") else "text/javascript"
                 assert answer.headers["content-type"].startswith(kind)
-
-
-# Notes of the linter that we know of, and why each stands.
-KNOWN_NOTES = {
-    "STORE_PUBLIC_UNNECESSARY": "it lets shared caches keep what was asked with a key",
-    "CC_CONFLICTING": "private as well as no-store, for caches that know only one",
-    "STATUS_BAD_REQUEST": "the request is a bad one",
-}
-
-
-async def travelled(asker: httpx.AsyncClient, sent: httpx.Request) -> httpx.Response:
-    """Return an answer whose content is what was sent, however it is coded."""
-    answer = await asker.send(sent, stream=True)
-    raw = b"".join([chunk async for chunk in answer.aiter_raw()])
-    answer._content = raw  # noqa: SLF001 - it would be decoded
-    return answer
-
-
-def lint(answer: httpx.Response) -> set[str]:
-    """Return the linter's complaints about an answer's head and body."""
-    request = HttpRequestLinter()
-    sent = answer.request
-    request.process_request_topline(
-        sent.method.encode(), str(sent.url).encode(), b"HTTP/1.1"
-    )
-    request.process_headers(sent.headers.raw)
-    request.finish_content(complete=True)
-    response = HttpResponseLinter()
-    response.request = request
-    response.is_head_response = sent.method == "HEAD"
-    response.process_response_topline(
-        b"HTTP/1.1", str(answer.status_code).encode(), answer.reason_phrase.encode()
-    )
-    response.process_headers(
-        [*answer.headers.raw, (b"Date", b"Fri, 20 Nov 2026 12:00:00 GMT")]
-    )
-    if sent.method != "HEAD":
-        response.feed_content(answer.content)
-    response.finish_content(complete=True)
-    bad = {"BAD", "WARN"}
-    return {
-        type(note).__name__ for note in response.notes if note.level.name in bad
-    } - set(KNOWN_NOTES)
-
-
-@pytest.mark.usefixtures("leader")
-@pytest.mark.parametrize(
-    "asked",
-    [
-        ("GET", "/v1/prices", 200),
-        ("HEAD", "/v1/prices", 200),
-        ("OPTIONS", "/v1/prices", 204),
-        ("GET", "/v1/prices?symbols=eth,bitcoin&fields=price", 200),
-        ("GET", "/v1/prices/BTC%2FUSD", 200),
-        ("GET", "/v1/prices/BTC-USD/recent", 200),
-        ("GET", "/v1/symbols", 200),
-        ("GET", "/v1/value?holdings=BTC:1", 200),
-        ("GET", "/v1/status", 200),
-        ("GET", "/metrics", 200),
-        ("GET", "/healthz", 200),
-        ("GET", "/readyz", 200),
-        ("GET", "/", 200),
-        ("HEAD", "/", 200),
-        ("GET", "/docs", 200),
-        ("GET", "/docs/openapi.json", 200),
-        ("GET", "/dashboard/relay.js", 200),
-        ("GET", "/v1/prices?x=1", 400),
-        ("GET", "/nope", 404),
-        ("POST", "/v1/prices", 405),
-        ("POST", "/v1/value", 415),
-    ],
-)
-async def test_every_kind_of_answer_is_good_http(
-    client: Client, keys: Keys, settings: Settings, asked: tuple[str, str, int]
-) -> None:
-    """Linted by somebody else; also the 304 of whatever has an ETag."""
-    method, place, status = asked
-    async with serving(client, keys, settings) as asker:
-        answer = await travelled(asker, asker.build_request(method, place))
-        assert (answer.status_code, lint(answer)) == (status, set())
-        if "etag" in answer.headers:
-            condition = {"if-none-match": answer.headers["etag"]}
-            again = await asker.request(method, place, headers=condition)
-            assert (again.status_code, lint(again)) == (304, set())

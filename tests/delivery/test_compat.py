@@ -29,7 +29,6 @@ from relay.delivery.compat import (
     resolve,
 )
 from relay.delivery.compat_counts import Uplinks
-from relay.delivery.compat_rest import is_admin
 from relay.delivery.compat_sse import read_pairs
 from relay.delivery.query import Names, QueryInvalid
 from relay.errors import SelectionInvalid
@@ -273,24 +272,6 @@ def test_a_source_that_dies_is_an_error_with_its_reason() -> None:
     uplinks.reset()
     uplinks.look(Health({"kraken": Fed(alive=False, reason="silent")}), 60_000)
     assert (uplinks.failed, list(uplinks.recent)) == (0, [])
-
-
-@pytest.mark.parametrize(
-    ("sent", "key", "is_right"),
-    [
-        (b"Bearer k3y", "k3y", True),
-        (b"bearer  k3y", "k3y", True),
-        (b"Bearer k3", "k3y", False),
-        (b"Basic k3y", "k3y", False),
-        (b"k3y", "k3y", False),
-        (b"", "", False),
-        (b"Bearer ", "", False),
-        ("Bearer é".encode(), "é", True),
-    ],
-)
-def test_only_the_admin_key_opens(sent: bytes, key: str, is_right: bool) -> None:  # noqa: FBT001 - a row of the table
-    """An empty one opens nothing."""
-    assert is_admin(sent, key) is is_right
 
 
 def test_pairs_are_read_and_other_parameters_passed_over() -> None:

@@ -10,27 +10,29 @@ import pytest
 from msgspec.structs import replace
 
 from relay.config import Settings
+from relay.delivery.doors import make_key
 from relay.model import Ticker
 from relay.store.client import Client
 from relay.store.keys import Keys
+from tests.delivery.linting import lint
 from tests.delivery.live import Live, live
 from tests.delivery.older_client import Body, OlderClient, read_instant
 from tests.delivery.serving import Leader, make_hub, serving
-from tests.delivery.test_app import lint
 from tests.harness import eventually, until
 
 BTC = Ticker(price="45000.50", source="coincap", received_ms=1_768_539_600_000)
 ETH = Ticker(price="3000.10", source="coincap", received_ms=1_768_539_599_000)
 EUR = Ticker(price="41000", source="kraken", received_ms=1_768_539_598_000)
 DOWN = b'{"sources":{"coincap":{"alive":false,"reason":"reset by peer"}}}'
-KEY = "a-long-enough-key"
+KEY, LINE = make_key("operator", "admin")
 
 
 @pytest.fixture
 def quick(settings: Settings) -> Settings:
     """Return settings of an instance that beats often and has an admin key."""
-    http = replace(settings.http, heartbeat_ms=200, older_pace_ms=300, admin_key=KEY)
-    return replace(settings, http=http)
+    http = replace(settings.http, heartbeat_ms=200, older_pace_ms=300)
+    doors = replace(settings.doors, keys=(LINE,))
+    return replace(settings, http=http, doors=doors)
 
 
 @pytest.fixture
@@ -276,8 +278,8 @@ async def test_the_counters_are_set_back_with_the_admin_key_alone(
     """Nobody else sets them back."""
     await relay.leader.publish({"BTC-USD": "1"})
     await eventually(lambda: relay.hub.counts.updates == 1)
-    assert await older.reset() == 403
-    assert await older.reset("wrong") == 403
+    assert await older.reset() == 401
+    assert await older.reset("wrong") == 401
     assert (await older.get(METRICS))["updates"]["total"] == 1
     assert await older.reset(KEY) == 200
     anew = await older.get(METRICS)
@@ -466,8 +468,9 @@ async def test_a_socket_is_refused_what_is_no_handshake(relay: Live) -> None:
     assert answer.status_code == 426
     assert (await relay.asker.post("/ws/prices")).status_code == 405
     answer = await relay.asker.get("/ws/prices/btc")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "")
-    assert answer.json()["error"]["code"] == "method_not_allowed"
+    assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")
+    assert answer.json()["error"]["code"] == "upgrade_required"
+    assert (await relay.asker.post("/ws/prices/btc")).status_code == 405
 
 
 async def test_a_client_that_is_sent_away_comes_back_and_misses_nothing(

@@ -53,6 +53,26 @@ async def test_without_a_cursor_the_newest_cut_is_answered_at_once(relay: Live) 
     assert body["cursor"] == f"{EPOCH}.{HASH}.{body['as_of_ms']}"
 
 
+async def test_what_is_published_first_is_polled_with_its_first_mark(
+    relay: Live,
+) -> None:
+    """Nothing is called missing that a read has, as when everything begins."""
+    await relay.leader.publish({"NEW-USD": "7"})
+    await eventually(lambda: "NEW-USD" in relay.hub.board.rows)
+    query = "symbols=BTC-USD,NEW-USD"
+    at_once = (await relay.poll(f"{query}&wait=0")).json()
+    async with asyncio.TaskGroup() as tasks:
+        asking = tasks.create_task(relay.poll(query))
+        await relay.held()
+        read = (await relay.asker.get(f"/v1/prices?{query}")).json()
+        await relay.mark()
+    answer = asking.result().json()
+    assert answer["missing"] == read["missing"] == []
+    assert answer["prices"] == read["prices"]
+    # Who does not want to wait is told of the cut as it is.
+    assert at_once["missing"] == ["NEW-USD"]
+
+
 async def test_its_headers_let_a_shared_cache_collapse_it(relay: Live) -> None:
     """A second for everybody, nothing stale, nothing that splits the cache."""
     answer = await relay.poll(PAIR)

@@ -39,6 +39,13 @@ def test_an_instrument_answers_to_all_of_its_names(text: str, instrument: str) -
     assert NAMES.resolve(text) == instrument
 
 
+@pytest.mark.parametrize("text", ["USD", "usd", "USD-USD", "btc/btc", "bitcoin-BTC"])
+def test_nothing_is_priced_in_itself(text: str) -> None:
+    """It would be one, for ever missing, and nobody would know why."""
+    with pytest.raises(SelectionInvalid, match="priced in itself"):
+        NAMES.resolve(text)
+
+
 @pytest.mark.parametrize("text", ["", " ", "-", "a b", "BTC-USD-X", "-USD", "<b>", "/"])
 def test_what_cannot_be_a_name_is_refused(text: str) -> None:
     """A mistake is told, and not kept as an instrument that is missing."""

@@ -1,12 +1,15 @@
 """Reads: the newest values, and everything an ETag promises."""
 
 import json
+import signal
+from pathlib import Path
 
 import anyio
 import httpx
 import pytest
 from msgspec.structs import replace
 
+from relay.clock import Clock
 from relay.config import Settings
 from relay.model import Cursor, Selection, Ticker
 from relay.store.client import Client
@@ -21,6 +24,7 @@ from tests.delivery.serving import (
     make_hub,
     serving,
 )
+from tests.faults.valkey import OwnValkey
 from tests.harness import eventually, open_client
 
 PAIR = Selection.of(["BTC-USD", "ETH-USD"])
@@ -492,3 +496,31 @@ async def test_how_long_caches_keep_a_read_is_a_setting(
     rules = "max-age=2, stale-while-revalidate=5, stale-if-error=60"
     assert answer.headers["cache-control"] == f"public, {rules}"
     assert answer.headers["cdn-cache-control"] == rules
+
+
+async def test_a_read_does_not_wait_for_a_store_that_says_nothing(
+    settings: Settings, keys: Keys, tmp_path: Path
+) -> None:
+    """What is held is answered soon, as no longer live: stopped is not yet lost."""
+    soon = replace(settings, http=replace(settings.http, quiet_ms=300))
+    store = OwnValkey(tmp_path / "store")
+    await store.start()
+    url, clock, took_ms = f"valkey://127.0.0.1:{store.port}", Clock(), []
+    try:
+        async with open_client(url, settings) as client:
+            leader, hub = Leader(client, keys), make_hub(client, keys, soon)
+            await leader.publish(PRICES)
+            async with asking(make_app(client, keys, soon, hub)) as asker:
+                await leader.mark_until(lambda: hub.ready and bool(hub.mark))
+                store.send(signal.SIGSTOP)
+                answers: list[httpx.Response] = []
+                while not answers or answers[-1].json()["live"]:
+                    began_ms = clock.monotonic_ms()
+                    answers.append(await asker.get("/v1/prices"))
+                    took_ms.append(clock.monotonic_ms() - began_ms)
+                store.send(signal.SIGCONT)
+    finally:
+        store.send(signal.SIGCONT)
+        await store.kill()
+    assert max(took_ms) < 1500
+    assert list(answers[-1].json()["prices"]) == list(PRICES)

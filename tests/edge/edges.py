@@ -42,11 +42,15 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def running(name: str, origins: Sequence[str], home: Path) -> AsyncIterator[str]:
-    """Run an edge before two origins; yields its URL."""
+async def running(
+    name: str, origins: Sequence[str], home: Path, *, shipped: Path = SHIPPED
+) -> AsyncIterator[str]:
+    """Run an edge before two origins, with settings of a folder; yields its URL."""
     port, addresses = free_port(), [urlsplit(url).netloc for url in origins]
-    command = _varnish if name == "varnish" else _nginx
-    arguments = command(home, port, addresses)
+    if name == "varnish":
+        arguments = _varnish(shipped / "varnish.vcl", home, port, addresses)
+    else:
+        arguments = _nginx(shipped / "nginx.conf", home, port, addresses)
     process = await asyncio.create_subprocess_exec(
         *arguments, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
@@ -72,14 +76,14 @@ async def _listens(process: asyncio.subprocess.Process, port: int) -> bool:
     return True
 
 
-def _varnish(home: Path, port: int, addresses: Sequence[str]) -> list[str]:
-    text = (SHIPPED / "varnish.vcl").read_text()
+def _varnish(file: Path, home: Path, port: int, addresses: Sequence[str]) -> list[str]:
+    text = file.read_text()
     for shipped, address in zip(("8001", "8002"), addresses, strict=True):
         host, _, own = address.partition(":")
         pattern = rf'\.host = "127\.0\.0\.1";\s+\.port = "{shipped}";'
         text, count = re.subn(pattern, f'.host = "{host}"; .port = "{own}";', text)
         assert count == 1
-    settings = home / "varnish.vcl"
+    settings = home / "running.vcl"
     settings.write_text(text)
     parameters = [part for one in _VARNISH_PARAMETERS for part in ("-p", one)]
     return [
@@ -89,8 +93,8 @@ def _varnish(home: Path, port: int, addresses: Sequence[str]) -> list[str]:
     ]
 
 
-def _nginx(home: Path, port: int, addresses: Sequence[str]) -> list[str]:
-    text = (SHIPPED / "nginx.conf").read_text()
+def _nginx(file: Path, home: Path, port: int, addresses: Sequence[str]) -> list[str]:
+    text = file.read_text()
     replaced = {
         "server 127.0.0.1:8001": f"server {addresses[0]}",
         "server 127.0.0.1:8002": f"server {addresses[1]}",
@@ -110,7 +114,7 @@ def _nginx(home: Path, port: int, addresses: Sequence[str]) -> list[str]:
     temporary = " ".join(f"{kind}_temp_path {home}/{kind};" for kind in kinds)
     # The workers stay who we are, so that they may write here.
     text = text.replace("http {", f"http {{ {temporary}", 1)
-    settings = home / "nginx.conf"
+    settings = home / "running.conf"
     settings.write_text(f"user root;\n{text}" if _is_root() else text)
     return [program("nginx"), "-p", str(home), "-c", str(settings)]
 

@@ -126,10 +126,13 @@ class Stage(Struct):
 
 
 @asynccontextmanager
-async def instance(store: str, board: str, *, port: int = 0) -> AsyncIterator[Instance]:
+async def instance(
+    store: str, board: str, *options: str, port: int = 0
+) -> AsyncIterator[Instance]:
     """Run one instance."""
     environ = {"RELAY_VALKEY_URL": store, "RELAY_BOARD": board}
-    async with relay("serve", *("--port", f"{port}"), **environ) as process:
+    command = ("serve", "--port", f"{port}", *options)
+    async with relay(*command, **environ) as process:
         match = await process.says(r"relay at (http://\S+)")
         yield Instance(process, match[1])
 

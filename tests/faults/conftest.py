@@ -1,14 +1,19 @@
-"""Which of the faults run when, their one seed, and the table they end with."""
+"""Which of the faults run when, their one seed, and the table they end with.
+
+``FAULTS_SEED`` sets the seed, ``FAULTS_TABLE`` names a file for the table.
+"""
 
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.faults.fleet import Fleet, open_fleet
-from tests.faults.report import ROWS, table
+from tests.faults.report import KINDS, ROWS, save, summary, table
 
+_FOLDER = Path(__file__).parent
 _MARKED = ("faults", "soak")
 
 
@@ -18,11 +23,19 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "soak: long and large (an hour)")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Leave out what is long, unless a mark is asked for."""
-    if config.getoption("markexpr"):
+    """Leave out what is long, unless a mark is asked for.
+
+    Who asks for the faults gets those as well that run without being asked for.
+    """
+    asked = config.getoption("markexpr")
+    for item in items if asked == "faults" else ():
+        if _FOLDER in item.path.parents and not item.get_closest_marker("soak"):
+            item.add_marker(pytest.mark.faults)
+    if asked:
         return
     left = [item for item in items if any(item.get_closest_marker(m) for m in _MARKED)]
     if left:
@@ -34,8 +47,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what was promised and what was measured."""
     if ROWS:
         terminalreporter.section("faults")
-        for line in table():
+        for line in (*table(), "", *summary()):
             terminalreporter.write_line(line)
+        file = os.environ.get("FAULTS_TABLE")  # noqa: TID251 - the tests have no settings
+        if file:
+            save(Path(file))
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +59,16 @@ def seed() -> int:
     """Return the run's one seed: FAULTS_SEED, or a new one."""
     given = os.environ.get("FAULTS_SEED")  # noqa: TID251 - the tests have no settings
     return int(given) if given else secrets.randbelow(1_000_000)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Note which rows are of this file."""
+    before = len(ROWS)
+    yield
+    if len(ROWS) > before:
+        name = request.module.__name__.rpartition(".")[2]
+        KINDS[name.removeprefix("test_")] = ROWS[before:]
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,9 @@ What must hold of them stands in ``test_load``.
 
 import asyncio
 import resource
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -80,8 +81,26 @@ class Crowd:
             for _ in range(count):
                 tasks.create_task(self._come(gate, "", slow=slow))
 
-    async def come_back(self) -> None:
-        """Let everybody come back at once, with its cursor."""
+    async def pass_by(self, count: int, *, at_once: int, second: int) -> float:
+        """Let so many come, so many in a second, and the first of too many go again.
+
+        Returns how many seconds that took.
+        """
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        for number in range(0, count, second // 10):
+            await self.join(min(second // 10, count - number))
+            while len(self.readers) > at_once:
+                reader = self.readers.pop(0)
+                assert reader.transport is not None
+                reader.transport.abort()
+            due_s = began_s + (number + second // 10) / second
+            await asyncio.sleep(max(due_s - loop.time(), 0))
+        return loop.time() - began_s
+
+    async def come_back(self, at: tuple[str, int] | None = None) -> None:
+        """Let everybody come back at once, with its cursor, perhaps elsewhere."""
+        self._at = at or self._at
         gone, self.readers = self.readers, []
         gate = asyncio.Semaphore(len(gone))
         async with asyncio.TaskGroup() as tasks:
@@ -120,3 +139,60 @@ async def crowd(host: str, port: int, seed: int) -> AsyncIterator[Crowd]:
         async with asyncio.timeout(30):
             while many.open:  # noqa: ASYNC110 - the sockets tell nobody
                 await asyncio.sleep(0.02)
+
+
+class Dripper(asyncio.Protocol):
+    """A client that writes an octet when it is told to, until it is cut off."""
+
+    def __init__(self, octets: bytes) -> None:
+        self._octets = octets
+        self._place = 0
+        self.transport: asyncio.Transport | None = None
+        self.lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with all but what is written slowly."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        head, _, self._octets = self._octets.rpartition(b"|")
+        transport.write(head)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that it is cut off."""
+        del exc
+        self.lost = True
+
+    def drip(self) -> None:
+        """Write one more."""
+        if self.transport is not None and not self.lost:
+            self.transport.write(self._octets[self._place : self._place + 1])
+            self._place += 1
+
+
+@asynccontextmanager
+async def dripping(
+    at: tuple[str, int], count: int, requests: Sequence[bytes]
+) -> AsyncIterator[list[Dripper]]:
+    """Hold clients that write an octet a second; what stands before a bar, at once."""
+    loop = asyncio.get_running_loop()
+    drippers: list[Dripper] = []
+
+    async def drip() -> None:
+        while True:
+            await asyncio.sleep(1)
+            for one in drippers:
+                one.drip()
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            dripping = tasks.create_task(drip())
+            for number in range(count):
+                request = requests[number % len(requests)]
+                _, one = await loop.create_connection(partial(Dripper, request), *at)
+                drippers.append(one)
+            yield drippers
+            dripping.cancel()
+    finally:
+        for one in drippers:
+            if one.transport is not None:
+                one.transport.abort()

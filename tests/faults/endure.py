@@ -70,6 +70,7 @@ async def endure(fleet: Fleet, fault: Fault) -> None:
             fault=fault.name,
             promised_s=fault.within_s,
             recovery_s=recovery_s,
+            fresh_s=fault.fresh_s,
             worst_age_ms=max(one.worst_ms for one in fleet.observers),
             lost=lost,
             errors=sum((_errors(fleet) - before).values()),

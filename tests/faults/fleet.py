@@ -15,15 +15,18 @@ from random import Random
 from typing import Final
 from urllib.parse import urlsplit
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from relay.simulator.listing import Symbol
 from relay.simulator.server import Simulator
 from relay.simulator.settings import BinanceSettings, KrakenSettings, Settings
+from tests.edge.edges import running
+from tests.faults.clocks import WrongClock
 from tests.faults.observers import HEARTBEAT_S, WAYS, Observer, sample
 from tests.faults.proxy import Proxy
 from tests.faults.sent import Sent, plain
-from tests.faults.valkey import OwnValkey
+from tests.faults.valkey import OwnCluster, OwnValkey
 from tests.harness import eventually
 from tests.simulation.processes import Process, spawn
 
@@ -45,9 +48,14 @@ reconnect_min_ms = 250
 reconnect_max_ms = 2000
 log_every_ms = 1000
 
+[store]
+clock_ms = 2000
+
 [http]
 heartbeat_ms = {HEARTBEAT_S * 1000}
 quiet_ms = {QUIET_S * 1000}
+# Everybody here has one address.
+address_open_max = 0
 
 [[exchanges.binance.limits]]
 name = "weight"
@@ -81,6 +89,7 @@ scope = "address"
 _EXCHANGES: Final = Settings(
     updates_per_second=120,
     burst_updates=500,
+    burst_every_ms=5_000,
     binance=BinanceSettings(weight_ms=WINDOW_MS, attempts_ms=WINDOW_MS),
     kraken=KrakenSettings(attempts_ms=WINDOW_MS),
 )
@@ -102,6 +111,13 @@ NOBODY: Final = ("127.0.0.1", 9)
 Pins = dict[str, dict[str, str]]
 
 
+def footprint(pid: int) -> tuple[int, int]:
+    """Return a process's memory in bytes and how many descriptors it has."""
+    proc = Path("/proc") / str(pid)
+    pages = int((proc / "statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE"), len(list((proc / "fd").iterdir()))
+
+
 class Part:
     """One ``relay`` process, which comes and goes; its proxies stay."""
 
@@ -114,7 +130,9 @@ class Part:
         environ: dict[str, str],
         front: Proxy | None = None,
         exchanges: Proxy | None = None,
+        clock: WrongClock | None = None,
     ) -> None:
+        self.clock = clock
         self._tasks, self._arguments, self._environ = tasks, arguments, environ
         self.store, self.front, self.exchanges = store, front, exchanges
         self._started: asyncio.subprocess.Process | None = None
@@ -181,21 +199,40 @@ class Part:
 
     def footprint(self) -> tuple[int, int]:
         """Return its memory in bytes and how many descriptors it has."""
-        assert self._started is not None
-        proc = Path("/proc") / str(self._started.pid)
-        pages = int((proc / "statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE"), len(list((proc / "fd").iterdir()))
+        return footprint(self.pid)
+
+
+class Shape(Struct, frozen=True, kw_only=True):
+    """What is different from the usual fleet.
+
+    ``clocks`` gives every process a clock that can be set; ``cluster`` is the store;
+    ``edge`` names the one through which observers read.
+    """
+
+    clocks: bool = False
+    cluster: bool = False
+    edge: str = ""
 
 
 class Fleet:
     """Everything that runs, and the one source of chance."""
 
     def __init__(
-        self, tasks: asyncio.TaskGroup, folder: Path, stack: AsyncExitStack, seed: int
+        self,
+        tasks: asyncio.TaskGroup,
+        folder: Path,
+        stack: AsyncExitStack,
+        seed: int,
+        shape: Shape,
     ) -> None:
         self._tasks, self._folder, self._stack = tasks, folder, stack
+        self._shape = shape
         self.seed, self.random = seed, Random(seed)
-        self.valkey = OwnValkey(folder / "valkey")
+        self.valkey: OwnValkey | OwnCluster = (
+            OwnCluster(folder / "cluster")
+            if shape.cluster
+            else OwnValkey(folder / "valkey", self._clock("valkey"))
+        )
         self.simulator = Simulator(replace(_EXCHANGES, seed=seed))
         self.sent = Sent()
         self.workers: list[Part] = []
@@ -228,8 +265,13 @@ class Fleet:
         async with asyncio.TaskGroup() as starting:
             for part in self.parts:
                 starting.create_task(part.start())
-        self._watch()
+        await self._watch()
         await self.settle()
+
+    def _clock(self, name: str) -> WrongClock | None:
+        return (
+            WrongClock(self._folder / f"{name}.clock") if self._shape.clocks else None
+        )
 
     async def _proxy(
         self, target: tuple[str, int], heard: Callable[[], Callable[[bytes], bytes]]
@@ -240,8 +282,14 @@ class Fleet:
         proxy = Proxy(("127.0.0.1", self.valkey.port))
         return await self._stack.enter_async_context(proxy)
 
-    def _environ(self, store: Proxy) -> dict[str, str]:
-        return {"RELAY_VALKEY_URL": f"valkey://{store.address}"}
+    def _environ(self, store: Proxy, clock: WrongClock | None) -> dict[str, str]:
+        environ = clock.environ if clock else {}
+        if isinstance(self.valkey, OwnCluster):
+            return environ | {
+                "RELAY_VALKEY_URL": self.valkey.url,
+                "RELAY_BOARD": self.valkey.board,
+            }
+        return environ | {"RELAY_VALKEY_URL": f"valkey://{store.address}"}
 
     async def _worker(self) -> Part:
         store = await self._store()
@@ -250,12 +298,18 @@ class Fleet:
         assert at.port is not None
         exchanges = await self._proxy((at.hostname, at.port), self.sent.ear)
         exchanges.up = plain
-        environ = self._environ(store) | {
+        clock = self._clock(f"worker{len(self.workers)}")
+        environ = self._environ(store, clock) | {
             "RELAY_SIM_URL": f"http://{exchanges.address}"
         }
         arguments = ("worker", "--config", str(self._folder / "settings.toml"))
         return Part(
-            self._tasks, arguments, store=store, environ=environ, exchanges=exchanges
+            self._tasks,
+            arguments,
+            store=store,
+            environ=environ,
+            exchanges=exchanges,
+            clock=clock,
         )
 
     async def _server(self) -> Part:
@@ -263,11 +317,28 @@ class Fleet:
         front = await self._stack.enter_async_context(Proxy(NOBODY))
         config = str(self._folder / "settings.toml")
         arguments = ("serve", "--port", "0", "--config", config)
-        environ = self._environ(store)
-        return Part(self._tasks, arguments, store=store, environ=environ, front=front)
+        clock = self._clock(f"server{len(self.servers)}")
+        environ = self._environ(store, clock)
+        return Part(
+            self._tasks,
+            arguments,
+            store=store,
+            environ=environ,
+            front=front,
+            clock=clock,
+        )
 
-    def _watch(self) -> None:
+    async def _doors(self) -> list[str]:
         urls = [f"http://{one.front.address}" for one in self.servers if one.front]
+        if not self._shape.edge:
+            return urls
+        home = self._folder / self._shape.edge
+        home.mkdir()
+        edge = running(self._shape.edge, urls, home)
+        return [await self._stack.enter_async_context(edge)]
+
+    async def _watch(self) -> None:
+        urls = await self._doors()
         for name, way in WAYS.items():
             for turned in (urls, urls[::-1]):
                 observer = Observer(
@@ -300,6 +371,8 @@ class Fleet:
             for proxy in (part.store, part.front, part.exchanges):
                 if proxy is not None:
                     proxy.heal()
+            if part.clock is not None:
+                part.clock.set(0)
             if not part.running:
                 await part.start()
             part.send(signal.SIGCONT)
@@ -381,10 +454,15 @@ class Fleet:
         return "\n".join(lines)
 
 
+_USUAL: Final = Shape()
+
+
 @asynccontextmanager
-async def open_fleet(folder: Path, seed: int) -> AsyncIterator[Fleet]:
+async def open_fleet(
+    folder: Path, seed: int, shape: Shape = _USUAL
+) -> AsyncIterator[Fleet]:
     """Run a fleet while the context lasts."""
     async with asyncio.TaskGroup() as tasks, AsyncExitStack() as stack:
-        fleet = Fleet(tasks, folder, stack, seed)
+        fleet = Fleet(tasks, folder, stack, seed, shape)
         await fleet.start()
         yield fleet

@@ -9,12 +9,14 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from typing import Final, cast
 
 import httpx
 import msgspec
 import websockets
 from msgspec import Struct
+from msgspec.structs import replace
 
 from relay.model import Cursor
 from tests.faults.sent import Sent
@@ -24,6 +26,9 @@ HEARTBEAT_S: Final = 2
 
 PATIENCE_S: Final = 3 * HEARTBEAT_S
 _AGAIN_S: Final = 0.1
+# What a cache may show for fresh: a second, two more while it fetches, and the second
+# that a Date is cut to.
+_OLD_S: Final = 4
 _SHOWN: Final = ("price", "bid", "ask")
 _LEADING: Final = "BTC-USD"
 """It moves at least every 100 ms, so its age is the relay's."""
@@ -61,6 +66,13 @@ class Body(Struct, frozen=True):
 _body: Final = msgspec.json.Decoder(Body).decode
 
 
+def _age_s(headers: httpx.Headers, now_ms: int) -> float:
+    """Return how old an answer says it is: by its Age, or else by its Date."""
+    if "age" in headers:
+        return int(headers["age"])
+    return now_ms / 1000 - parsedate_to_datetime(headers["date"]).timestamp()
+
+
 def _order(cursor: Cursor) -> tuple[int, str, int]:
     """Order cursors: epochs are times in base 36, so a longer one is later."""
     return len(cursor.epoch), cursor.epoch, cursor.offset
@@ -80,7 +92,7 @@ class Observer:
     ) -> None:
         self.name, self._urls = name, list(urls)
         self.symbols = list(symbols)
-        self._sent, self._now = sent, now
+        self._sent, self.now = sent, now
         self.cursor = ""
         self.live = False
         self.held: dict[str, Shown] = {}
@@ -129,7 +141,7 @@ class Observer:
 
     def hear(self) -> None:
         """Note a sign of life."""
-        self._heard_ms = self._now()
+        self._heard_ms = self.now()
 
     def take(self, body: Body) -> None:
         """Take in a body, unless it is older than what is held."""
@@ -172,7 +184,7 @@ class Observer:
 
     def look(self) -> None:
         """Note how old the leading price is, where it is shown as live."""
-        shown, now_ms = self.held.get(_LEADING), self._now()
+        shown, now_ms = self.held.get(_LEADING), self.now()
         if shown is None or shown.stale or not self.live:
             return
         if now_ms - self._heard_ms > PATIENCE_S * 1000:
@@ -208,7 +220,9 @@ async def rest(observer: Observer) -> AsyncGenerator[Body, None]:
                 observer.hear()
             elif answer.status_code == 200:
                 tags[url] = answer.headers["etag"]
-                yield _body(answer.content)
+                body = _body(answer.content)
+                old = _age_s(answer.headers, observer.now()) > _OLD_S
+                yield replace(body, live=False) if old else body
             else:
                 observer.refuse(answer.status_code)
             observer.look()

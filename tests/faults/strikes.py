@@ -13,6 +13,8 @@ from relay.simulator.faults import FaultValue
 from tests.faults.endure import Strike
 from tests.faults.fleet import STREAMING, Fleet, Part
 from tests.faults.proxy import Bytes, Proxy
+from tests.faults.valkey import OwnCluster, OwnValkey
+from tests.harness import until
 
 Choose = Callable[[Fleet], list[Part]]
 
@@ -50,6 +52,12 @@ def pair(fleet: Fleet) -> list[Part]:
 def everybody(fleet: Fleet) -> list[Part]:
     """Choose every process, in any order."""
     return fleet.random.sample(fleet.parts, len(fleet.parts))
+
+
+def own(fleet: Fleet) -> OwnValkey:
+    """Return the fleet's one Valkey."""
+    assert isinstance(fleet.valkey, OwnValkey)
+    return fleet.valkey
 
 
 # Processes.
@@ -108,48 +116,48 @@ def stopped(choose: Choose) -> Strike:
 @asynccontextmanager
 async def store_killed(fleet: Fleet) -> AsyncIterator[None]:
     """Kill it; the next one begins with nothing."""
-    await fleet.valkey.forget_file()
-    await fleet.valkey.kill()
+    await own(fleet).forget_file()
+    await own(fleet).kill()
     yield
-    await fleet.valkey.start()
+    await own(fleet).start()
 
 
 @asynccontextmanager
 async def store_restored(fleet: Fleet) -> AsyncIterator[None]:
     """Kill it; the next one begins with a copy that is seconds old."""
-    await fleet.valkey.ask("SAVE")
+    await own(fleet).ask("SAVE")
     await asyncio.sleep(2)  # what is published now is what the copy lacks
-    await fleet.valkey.kill()
+    await own(fleet).kill()
     yield
-    await fleet.valkey.start()
+    await own(fleet).start()
 
 
 @asynccontextmanager
 async def store_restored_without_leader(fleet: Fleet) -> AsyncIterator[None]:
     """Kill it together with the leader; its copy and a new leader go on."""
-    await fleet.valkey.ask("SAVE")
+    await own(fleet).ask("SAVE")
     await asyncio.sleep(2)  # what is published now is what the copy lacks
     part = fleet.leader()
     await part.kill()
-    await fleet.valkey.kill()
+    await own(fleet).kill()
     yield
-    await fleet.valkey.start()
+    await own(fleet).start()
     await part.start()
 
 
 @asynccontextmanager
 async def store_flushed(fleet: Fleet) -> AsyncIterator[None]:
     """Delete everything under everybody's hands."""
-    await fleet.valkey.ask("FLUSHALL")
+    await own(fleet).ask("FLUSHALL")
     yield
 
 
 @asynccontextmanager
 async def store_frozen(fleet: Fleet) -> AsyncIterator[None]:
     """Stop it, and let it go on."""
-    fleet.valkey.send(signal.SIGSTOP)
+    own(fleet).send(signal.SIGSTOP)
     yield
-    fleet.valkey.send(signal.SIGCONT)
+    own(fleet).send(signal.SIGCONT)
 
 
 @asynccontextmanager
@@ -165,18 +173,18 @@ async def store_slow(fleet: Fleet) -> AsyncIterator[None]:
 @asynccontextmanager
 async def store_full(fleet: Fleet) -> AsyncIterator[None]:
     """Let it run out of memory: it answers, and takes nothing."""
-    await fleet.valkey.ask("CONFIG", "SET", "maxmemory", 100_000)
+    await own(fleet).ask("CONFIG", "SET", "maxmemory", 100_000)
     yield
-    await fleet.valkey.heal()
+    await own(fleet).heal()
 
 
 @asynccontextmanager
 async def store_evicting(fleet: Fleet) -> AsyncIterator[None]:
     """Let it run out of memory, and throw away whatever it likes."""
-    await fleet.valkey.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-random")
-    await fleet.valkey.ask("CONFIG", "SET", "maxmemory", 900_000)
+    await own(fleet).ask("CONFIG", "SET", "maxmemory-policy", "allkeys-random")
+    await own(fleet).ask("CONFIG", "SET", "maxmemory", 900_000)
     yield
-    await fleet.valkey.heal()
+    await own(fleet).heal()
 
 
 def key_lost(name: str) -> Strike:
@@ -184,7 +192,7 @@ def key_lost(name: str) -> Strike:
 
     @asynccontextmanager
     async def strike(fleet: Fleet) -> AsyncIterator[None]:
-        await fleet.valkey.ask("DEL", f"relay:{{spot}}:{name}")
+        await own(fleet).ask("DEL", f"relay:{{spot}}:{name}")
         yield
 
     return strike
@@ -193,20 +201,41 @@ def key_lost(name: str) -> Strike:
 @asynccontextmanager
 async def store_read_only(fleet: Fleet) -> AsyncIterator[None]:
     """Make it the replica of somebody who is not there, as a failover may."""
-    await fleet.valkey.ask("REPLICAOF", "127.0.0.1", 1)
+    await own(fleet).ask("REPLICAOF", "127.0.0.1", 1)
     yield
-    await fleet.valkey.heal()
+    await own(fleet).heal()
 
 
 @asynccontextmanager
 async def store_without_disk(fleet: Fleet) -> AsyncIterator[None]:
     """Let it fail to save; then it refuses to write, as it does on a full disk."""
-    fleet.valkey.lose_disk()
-    await fleet.valkey.ask("CONFIG", "SET", "save", "3600 1")
-    await fleet.valkey.ask("CONFIG", "SET", "stop-writes-on-bgsave-error", "yes")
-    await fleet.valkey.ask("BGSAVE")
+    own(fleet).lose_disk()
+    await own(fleet).ask("CONFIG", "SET", "save", "3600 1")
+    await own(fleet).ask("CONFIG", "SET", "stop-writes-on-bgsave-error", "yes")
+    await own(fleet).ask("BGSAVE")
     yield
-    await fleet.valkey.heal()
+    await own(fleet).heal()
+
+
+@asynccontextmanager
+async def store_on_a_full_disk(fleet: Fleet) -> AsyncIterator[None]:
+    """Let it save to a disk that has no room left; then it refuses to write."""
+    valkey = own(fleet)
+    async with valkey.full_disk():
+        await valkey.ask("CONFIG", "SET", "save", "3600 1")
+        await valkey.ask("CONFIG", "SET", "stop-writes-on-bgsave-error", "yes")
+        await valkey.ask("BGSAVE")
+        await until(valkey.save_failed)
+        yield
+    await valkey.heal()
+
+
+@asynccontextmanager
+async def cluster_primary_lost(fleet: Fleet) -> AsyncIterator[None]:
+    """Kill the primary that has the board; its replica takes over."""
+    assert isinstance(fleet.valkey, OwnCluster)
+    await fleet.valkey.lose_primary()
+    yield
 
 
 @asynccontextmanager
@@ -217,6 +246,42 @@ async def store_connections_cut(fleet: Fleet) -> AsyncIterator[None]:
             proxy.cut(1)
             await asyncio.sleep(fleet.random.uniform(0, 0.05))
     yield
+
+
+# Clocks.
+
+
+def jumped(choose: Choose, ahead_s: int) -> Strike:
+    """Set the clocks of processes, and set them right again."""
+
+    @asynccontextmanager
+    async def strike(fleet: Fleet) -> AsyncIterator[None]:
+        clocks = [part.clock for part in choose(fleet) if part.clock is not None]
+        assert clocks
+        for clock in clocks:
+            clock.set(ahead_s)
+        yield
+        for clock in clocks:
+            clock.set(0)
+
+    return strike
+
+
+def store_jumped(ahead_s: int) -> Strike:
+    """Set the clock that everybody goes by, and set it right again."""
+
+    @asynccontextmanager
+    async def strike(fleet: Fleet) -> AsyncIterator[None]:
+        clock = own(fleet).clock
+        assert clock is not None
+        before_s, _ = await own(fleet).ask("TIME")
+        clock.set(ahead_s)
+        after_s, _ = await own(fleet).ask("TIME")
+        assert after_s - before_s >= ahead_s
+        yield
+        clock.set(0)
+
+    return strike
 
 
 # Partitions.

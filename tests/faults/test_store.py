@@ -14,7 +14,8 @@ FAULTS = [
     Fault(name="store slow (150 ms each way)", strike=strikes.store_slow, hold_s=6),
     Fault(name="store full, noeviction", strike=strikes.store_full, hold_s=5),
     Fault(name="store read-only", strike=strikes.store_read_only, hold_s=5),
-    Fault(name="store's disk full", strike=strikes.store_without_disk, hold_s=5),
+    Fault(name="store's disk gone", strike=strikes.store_without_disk, hold_s=5),
+    Fault(name="store's disk full", strike=strikes.store_on_a_full_disk, hold_s=5),
     Fault(name="store's connections cut", strike=strikes.store_connections_cut),
     *(
         Fault(name=f"store lost its {key}", strike=strikes.key_lost(key))

@@ -1,6 +1,6 @@
 """Every error the relay raises, and whose fault it was.
 
-Nothing here decides what an error means to a client: ``delivery/app.py`` does.
+Nothing here decides what an error means to a client: ``delivery/faults.py`` does.
 
 ::
 
@@ -9,6 +9,7 @@ Nothing here decides what an error means to a client: ``delivery/app.py`` does.
     ├── ExchangeError          theirs: exchange
     │   ├── FrameError         channel, reason
     │   ├── RateLimited        scope, retry_after_ms
+    │   │   └── LeftAlone      reason, until_ms
     │   ├── ExchangeDown       status or cause
     │   └── Refused            kind (blocked, retired, key), what to do
     ├── StoreError             Valkey's
@@ -21,11 +22,21 @@ Nothing here decides what an error means to a client: ``delivery/app.py`` does.
         └── SelectionInvalid   malformed, or more instruments than allowed
 """
 
+import os
+from datetime import UTC, datetime
 from typing import Literal
 
 
 class RelayError(Exception):
     """The root of the tree; never raised itself."""
+
+
+def plain_reason(error: OSError) -> str:
+    """Say why the machine would not, without the event loop's sentence around it."""
+    # Names that cannot be resolved have numbers of their own, and words with them.
+    number = error.errno or 0
+    words = os.strerror(number) if number > 0 else error.strerror or str(error)
+    return words[:1].lower() + words[1:]
 
 
 class ConfigError(RelayError):
@@ -36,11 +47,17 @@ class ConfigError(RelayError):
         self.file, self.key, self.value, self.expected = file, key, value, expected
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.key} was {self.value!r}, expected {self.expected}"
+        was = "absent" if self.value is None else repr(self.value)
+        return f"{self.file}: {self.key} was {was}, expected {self.expected}"
 
 
 class ExchangeError(RelayError):
-    """An exchange did not do what its documents say, or said no."""
+    """An exchange did not do what its documents say, or said no.
+
+    ``status`` is the HTTP status that said so, 0 where none did.
+    """
+
+    status = 0
 
     def __init__(self, exchange: str, *facts: object) -> None:
         super().__init__(exchange, *facts)
@@ -68,6 +85,26 @@ class RateLimited(ExchangeError):
     def __str__(self) -> str:
         wait_s = self.retry_after_ms / 1000
         return f"{self.exchange} limits us by {self.scope}: wait {wait_s:g} s"
+
+
+class LeftAlone(RateLimited):
+    """An exchange is left alone until then, and for this reason: it asked for it."""
+
+    def __init__(
+        self, exchange: str, reason: str, *, until_ms: int, retry_after_ms: int
+    ) -> None:
+        super().__init__(exchange, "cooldown", retry_after_ms)
+        self.reason, self.until_ms = reason, until_ms
+
+    def __str__(self) -> str:
+        return f"{self.exchange} {left_alone(self.reason, self.until_ms)}"
+
+
+def left_alone(reason: str, until_ms: int) -> str:
+    """Say until when somebody is left alone, and why."""
+    # Rounded up: nothing is sent before that.
+    until = datetime.fromtimestamp(-(-until_ms // 1000), UTC)
+    return f"is left alone until {until:%H:%M:%S} UTC: {reason}"
 
 
 class ExchangeDown(ExchangeError):

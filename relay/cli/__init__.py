@@ -4,11 +4,13 @@ Each is imported only when it is called, so that none pays for another's start.
 """
 
 import importlib
+import signal
 from typing import Final
 
 import rich_click as click
 
 from relay import __version__
+from relay.config import misspelt
 
 _COMMANDS: Final = {
     "up": "relay.cli.up",
@@ -22,11 +24,21 @@ _COMMANDS: Final = {
     "top": "relay.cli.top",
     "status": "relay.cli.status",
     "check-config": "relay.cli.settings",
+    "key": "relay.cli.key",
 }
 
 
 class Commands(click.RichGroup):
     """A group whose commands are imported when they are asked for."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; until it listens to signals itself, Ctrl-C ends it silently.
+
+        Nothing has begun by then that would have to be ended in order.
+        """
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands, in the order a newcomer needs them."""
@@ -50,3 +62,5 @@ def main() -> None:
 
     Begin with `relay up --sim`, and open http://127.0.0.1:8000.
     """
+    for sentence in misspelt():
+        click.echo(f"relay: {sentence}", err=True)

@@ -7,6 +7,7 @@ import httpx
 
 from relay.cli.finding import Finding, Verdict
 from relay.clock import Clock
+from relay.delivery.warming import shown
 from relay.ingest.causes import plain_cause
 
 _TIMEOUT_S: Final = 15
@@ -16,13 +17,27 @@ _SYMBOLS: Final = "BTC-USD"
 _FIRST_BYTE_S: Final = 3
 # Polls are all there after so long, and are held for a few seconds more.
 _GATHER_S: Final = 0.5
+_LOCKED: Final = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
+
+_NO_EDGE: Final = (
+    "no edge collapses them; with many clients, put one of the shipped in front"
+)
+_LEAKS: Final = (
+    "an edge that hands out what others have asked for must check keys itself, or"
+    " doors.edge_checks_keys must be false"
+)
+_KEPT_APART: Final = (
+    "what is asked with a key is each client's own; an edge that checks keys, and"
+    " doors.edge_checks_keys, let it collapse them"
+)
 
 
 class EdgeCheckup:
     """An edge's checkup: ``findings`` fill up while ``run`` goes on."""
 
-    def __init__(self, url: str, clock: Clock) -> None:
-        self._url, self._clock = url.rstrip("/"), clock
+    def __init__(self, url: str, clock: Clock, key: str = "") -> None:
+        self._url, self._clock, self._key = url.rstrip("/"), clock, key
+        self._private = False
         self.findings: list[Finding] = []
 
     def _tell(self, check: str, verdict: Verdict, saw: str, advice: str = "") -> None:
@@ -35,12 +50,16 @@ class EdgeCheckup:
     async def run(self) -> None:
         """Check one thing after the other."""
         limits = httpx.Limits(max_connections=_POLLERS + 2)
-        async with httpx.AsyncClient(timeout=_TIMEOUT_S, limits=limits) as client:
+        async with httpx.AsyncClient(
+            timeout=_TIMEOUT_S, limits=limits, headers=shown(self._key)
+        ) as client:
             try:
                 body = await self._condition(client)
                 if body is not None:
                     await self._collapse(client, body["cursor"])
                     await self._stream(client)
+                    if self._key:
+                        await self._door(client)
             except (httpx.HTTPError, OSError) as error:
                 cause = plain_cause(error, timeout_ms=_TIMEOUT_S * 1000)
                 advice = "is the address right, and does it reach `relay serve`?"
@@ -51,10 +70,11 @@ class EdgeCheckup:
         url = f"{self._url}/v1/prices?symbols={_SYMBOLS}"
         first = await client.get(url)
         if first.status_code != httpx.codes.OK:
-            advice = "a worker must have filled the board; see /v1/status there"
+            advice = _opens(first.status_code, with_key=bool(self._key))
             self._tell("prices", "wrong", f"HTTP {first.status_code}", advice)
             return None
         policy = first.headers.get("cache-control", "")
+        self._private = policy.startswith("private")
         self._tell("prices", "ok", f"HTTP 200, {policy or 'no Cache-Control'}")
         etag = first.headers.get("etag", "")
         again = await client.get(url, headers={"if-none-match": etag})
@@ -68,6 +88,25 @@ class EdgeCheckup:
             self._tell("conditional", "wrong", said, advice)
         found: dict[str, Any] = first.json()
         return found
+
+    async def _door(self, client: httpx.AsyncClient) -> None:
+        """Ask without the key, for what caches keep and for what none of them does."""
+        prices, url = (
+            f"{self._url}/v1/{way}?symbols={_SYMBOLS}" for way in ("prices", "stream")
+        )
+        async with httpx.AsyncClient(timeout=_TIMEOUT_S) as stranger:
+            # Kept for a second only: it has to be there when the stranger asks.
+            await client.get(prices)
+            kept = await stranger.get(prices)
+            async with stranger.stream("GET", url) as passed:
+                locked = passed.status_code in _LOCKED
+        said = f"HTTP {kept.status_code} without the key"
+        if kept.status_code != httpx.codes.OK:
+            self._tell("door", "ok", said)
+        elif locked:
+            self._tell("door", "wrong", f"{said}, and none for a stream", _LEAKS)
+        else:
+            self._tell("door", "note", f"{said}: reading is open")
 
     async def _collapse(self, client: httpx.AsyncClient, cursor: str) -> None:
         """Have several poll alike, and ask how many of them the origin holds."""
@@ -86,7 +125,8 @@ class EdgeCheckup:
             advice = "the edge or the origin turns polls away: see the shipped examples"
             self._tell("polls", "wrong", said, advice)
         else:
-            self._tell("polls", "ok" if held <= 1 else "note", said, _collapses(held))
+            advice = "" if held <= 1 else _KEPT_APART if self._private else _NO_EDGE
+            self._tell("polls", "ok" if held <= 1 else "note", said, advice)
 
     async def _stream(self, client: httpx.AsyncClient) -> None:
         """See whether a stream's first words come at once."""
@@ -107,7 +147,10 @@ class EdgeCheckup:
         self._tell("stream", "ok", f"the first words came after {took_ms} ms")
 
 
-def _collapses(held: int) -> str:
-    if held <= 1:
-        return ""
-    return "no edge collapses them; with many clients, put one of the shipped in front"
+def _opens(status: int, *, with_key: bool) -> str:
+    """Say what to do about an answer that is no prices."""
+    if status not in _LOCKED:
+        return "a worker must have filled the board; see /v1/status there"
+    if with_key:
+        return "it takes another key than this one, with the scope read"
+    return "it wants a key with the scope read: set RELAY_API_KEY"

@@ -13,16 +13,16 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from relay.cli.finding import Finding, Verdict, advise
+from relay.cli.finding import Finding, Verdict, advise, seen
 from relay.clock import Clock
 from relay.config import Settings
 from relay.errors import ExchangeDown, ExchangeError, RateLimited
 from relay.exchanges.adapter import Answer, Request
 from relay.ingest.budget import Priority
 from relay.ingest.causes import plain_cause
+from relay.ingest.parts import Intake
 from relay.ingest.pull import Pull
 from relay.ingest.stream import Stream
-from relay.ingest.term import Intake
 from relay.model import Listing, Symbols, Update
 
 # A limit that is free again within this time is waited for.
@@ -119,7 +119,8 @@ class Checkup:
             else:
                 self._tell("stream", "note", "none configured: it is read by REST")
         except ExchangeError as error:
-            self._tell(self._doing, "wrong", str(error), advise(self.name, error))
+            said, advice = seen(self.name, error), advise(self.name, error)
+            self._tell(self._doing, "wrong", said, advice)
 
     _doing = "resolve"
 
@@ -145,8 +146,9 @@ class Checkup:
         urls = [exchange.rest_url]
         urls += [exchange.ws_url] if self._intake.adapter.streams else []
         hosts = dict.fromkeys(urlsplit(url).hostname or "" for url in urls)
-        found = [f"{host} is {await self._address(host)}" for host in hosts]
-        self._tell("resolve", "ok", ", ".join(found))
+        found = [(host, await self._address(host)) for host in hosts]
+        said = [host if host == at else f"{host} is {at}" for host, at in found]
+        self._tell("resolve", "ok", ", ".join(said))
 
     async def _address(self, host: str) -> str:
         loop = asyncio.get_running_loop()

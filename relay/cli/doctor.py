@@ -19,6 +19,7 @@ from relay.cli.finding import Finding, Verdict
 from relay.cli.run import (
     EXIT_FAILED,
     click_safe,
+    option_api_key,
     option_config,
     option_sim_url,
     run,
@@ -28,8 +29,8 @@ from relay.cli.run import (
 from relay.clock import Clock
 from relay.config import Settings, load
 from relay.errors import StoreDown
+from relay.ingest.parts import open_intakes
 from relay.ingest.pull import open_client
-from relay.ingest.term import open_intakes
 from relay.store.client import Client
 from relay.store.embedded import embedded
 
@@ -47,14 +48,14 @@ _COLOURS: dict[Verdict, str] = {"ok": "green", "wrong": "red", "note": "yellow"}
     help="Seconds that a stream may take to its first price.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
+@option_api_key
 @option_config
 @option_sim_url
 def doctor(
-    edge: str,
-    wait_s: float,
     as_json: bool,  # noqa: FBT001 - the library hands flags over like this
     file: str | None,
     sim_url: str,
+    **asked: str | float,
 ) -> None:
     """Check every configured exchange, the store and the edge by really using them.
 
@@ -68,7 +69,7 @@ def doctor(
     findings: list[Finding] = []
     run(
         lambda stop: until_stopped(
-            stop, _examine(settings, Asked(edge, wait_s), findings)
+            stop, _examine(settings, msgspec.convert(asked, Asked), findings)
         )
     )
     if as_json:
@@ -80,10 +81,11 @@ def doctor(
 
 
 class Asked(Struct, frozen=True):
-    """What the command line asks for; ``edge`` is empty for none."""
+    """What the command line asks for; ``edge`` and ``api_key`` are empty for none."""
 
     edge: str
     wait_s: float
+    api_key: str
 
 
 async def _examine(settings: Settings, asked: Asked, findings: list[Finding]) -> None:
@@ -93,7 +95,8 @@ async def _examine(settings: Settings, asked: Asked, findings: list[Finding]) ->
         url = settings.store.url
         if not url:
             url = await stack.enter_async_context(embedded())
-            findings.append(_note("store", "reach", "none configured: one of our own"))
+            said = "none configured: one of our own, where all counts as spent at first"
+            findings.append(_note("store", "reach", said))
         settings = replace(settings, store=replace(settings.store, url=url))
         client = Client(settings.store, clock)
         stack.push_async_callback(client.close)
@@ -103,7 +106,8 @@ async def _examine(settings: Settings, asked: Asked, findings: list[Finding]) ->
         if usable:
             findings += await _examine_exchanges(settings, client, asked.wait_s)
         if asked.edge:
-            checkup = EdgeCheckup(asked.edge, clock)
+            key = asked.api_key or settings.warm.key
+            checkup = EdgeCheckup(asked.edge, clock, key)
             await checkup.run()
             findings += checkup.findings
 

@@ -1,6 +1,6 @@
 """What a checkup found, one line each. No checks here: those are in ``checkup_…``."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -24,24 +24,64 @@ class Finding(Struct, frozen=True, kw_only=True):
     took_ms: int = 0
 
 
+# What to do about a failure, by words of its cause; the first that fits counts.
+_REMEDIES: Final = {
+    "resolved": "look at this machine's DNS, or set {urls}",
+    "certificate": "install the proxy's certificate and name it in SSL_CERT_FILE",
+    "TLS": (
+        "what answers there does not speak TLS as it should: is a proxy in between, or"
+        " is http meant where {urls} say https?"
+    ),
+    "not JSON": (
+        "something else answers in its place (a portal, a proxy's or a firewall's"
+        " page): open the address in a browser, and look at {urls}"
+    ),
+    "empty": (
+        "it lists nothing that trades: look at its own status page, and whether {urls}"
+        " are really its addresses"
+    ),
+    "HTTP 5": (
+        "it is in trouble or in maintenance: look at its own status page, and try"
+        " again later"
+    ),
+    "no price": (
+        "it connects, and nothing comes: give it longer (--wait), and look for a proxy"
+        " that holds WebSockets back"
+    ),
+    "timed out": (
+        "it is slow, or a firewall swallows what is sent: where it is only slow, raise"
+        " ingest.request_timeout_ms"
+    ),
+}
+_OTHERWISE: Final = (
+    "look at the firewall and at the exchange's own status page; a proxy or a regional"
+    " twin goes into {urls}"
+)
+
+
 def advise(name: str, error: ExchangeError) -> str:
     """Say what to do about an exchange's failure."""
-    prefix = f"RELAY_{name.upper().replace('-', '_')}"
     if isinstance(error, Refused):
         return error.advice
     if isinstance(error, RateLimited):
         wait_s = error.retry_after_ms / 1000
         return (
-            f"wait {wait_s:.0f} s and try again; if it stays so, somebody else uses "
-            "this address or key: give it a name of its own (RELAY_EGRESS) or a plan"
+            f"wait {wait_s:.0f} s and try again; if it stays so, somebody else reads by"
+            " the same address or key: use one of your own, and name an address in"
+            " RELAY_EGRESS"
         )
     if isinstance(error, FrameError):
         return "the exchange writes something new: update the relay"
     assert isinstance(error, ExchangeDown), "there are no other kinds"
-    if "resolved" in error.cause:
-        return (
-            f"look at this machine's DNS, or set {prefix}_REST_URL and {prefix}_WS_URL"
-        )
-    if "certificate" in error.cause:
-        return "install the proxy's certificate and name it in SSL_CERT_FILE"
-    return f"look at the firewall and at the exchange's own status page; a proxy or a regional twin goes into {prefix}_REST_URL and {prefix}_WS_URL"  # noqa: E501 - a sentence for people
+    prefix = f"RELAY_{name.upper().replace('-', '_')}"
+    words = (remedy for cause, remedy in _REMEDIES.items() if cause in error.cause)
+    urls = f"{prefix}_REST_URL and {prefix}_WS_URL"
+    return next(words, _OTHERWISE).format(urls=urls)
+
+
+def seen(name: str, error: ExchangeError) -> str:
+    """Say what was seen of a failure, without the name and the advice beside it."""
+    said = str(error).removeprefix(f"{name} ")
+    if isinstance(error, Refused):
+        said = said.removesuffix(f": {error.advice}")
+    return said

@@ -10,6 +10,7 @@ from relay.cli.run import (
     log_to_stderr,
     option_config,
     option_sim_url,
+    patience,
     run,
     sentences,
     until_stopped,
@@ -17,7 +18,7 @@ from relay.cli.run import (
 from relay.clock import Clock
 from relay.config import Settings, load, require_store
 from relay.ingest.worker import open_worker
-from relay.store.client import connect
+from relay.store.client import connect, hold
 
 
 @click.command()
@@ -65,11 +66,17 @@ def _settings(file: str | None, sim_url: str) -> Settings:
 
 async def _work(settings: Settings, stop: asyncio.Event) -> None:
     clock = Clock()
+
+    async def work() -> None:
+        # A worker outlives its store; so it may be there before it as well.
+        await client.reach(patience(settings, clock))
+        await ingesting.run()
+
     async with (
-        connect(settings.store, clock) as client,
+        hold(settings.store, clock) as client,
         open_worker(settings, clock, client) as ingesting,
     ):
-        await until_stopped(stop, ingesting.run())
+        await until_stopped(stop, work())
 
 
 async def _tick(settings: Settings, seconds: float, stop: asyncio.Event) -> None:

@@ -15,7 +15,10 @@ import rich_click as click
 import uvloop
 from rich.console import Console
 
+from relay.clock import Clock
+from relay.config import Settings
 from relay.errors import ConfigError, RelayError
+from relay.ingest.report import Report
 
 console: Final = Console(highlight=False, soft_wrap=True)
 """What a command answers with."""
@@ -101,6 +104,12 @@ async def _await(work: Awaitable[None]) -> None:
     await work
 
 
+def patience(settings: Settings, clock: Clock) -> Callable[[str], None]:
+    """Return who says, at once and then now and then, why the store is waited for."""
+    report = Report(clock, settings.ingest.log_every_ms)
+    return lambda reason: report.warn("store", "start", f"{reason}; trying again")
+
+
 def log_to_stderr() -> None:
     """Let the relay's log be read: a line each, with the time, on standard error."""
     handler = logging.StreamHandler(sys.stderr)
@@ -129,4 +138,28 @@ def option_sim_url(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="URL",
         default="",
         help="Read every exchange from the simulator at this address.",
+    )(command)
+
+
+def _read_key(context: click.Context, option: click.Parameter, key: str) -> str:
+    """Read a key; what is wrong with it is said without it.
+
+    Raises:
+        BadParameter: no header takes it, and an error there would show it.
+    """
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        reason = "this is no key: it has spaces, line ends or letters that none has"
+        raise click.BadParameter(reason, context, option)
+    return key
+
+
+def option_api_key(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that shows a key; a variable is in no list of processes."""
+    return click.option(
+        "--api-key",
+        metavar="KEY",
+        default="",
+        envvar="RELAY_API_KEY",
+        callback=_read_key,
+        help="For a relay that wants one; RELAY_API_KEY as well.",
     )(command)

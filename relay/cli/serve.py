@@ -8,13 +8,20 @@ from pathlib import Path
 import rich_click as click
 from msgspec.structs import replace
 
-from relay.cli.run import console, log_to_stderr, option_config, run, sentences
+from relay.cli.run import (
+    console,
+    log_to_stderr,
+    option_config,
+    patience,
+    run,
+    sentences,
+)
 from relay.clock import Clock
 from relay.config import Settings, load, require_store
 from relay.delivery.app import create_app
 from relay.delivery.server import Addresses, Server
 from relay.hub import Hub
-from relay.store.client import Client, connect
+from relay.store.client import Client, hold
 from relay.store.keys import Keys
 from relay.store.reader import Reader
 
@@ -48,8 +55,19 @@ def listening(settings: Settings, host: str | None, port: int | None) -> Setting
 
 async def _serve(settings: Settings, stop: asyncio.Event) -> None:
     clock = Clock()
-    async with connect(settings.store, clock) as client:
+    async with hold(settings.store, clock) as client, asyncio.TaskGroup() as tasks:
+        # Not ready until the store is there, as whenever it is away later.
+        keeping = tasks.create_task(_keep_clock(settings, clock, client))
         await serve_until(stop, settings, clock, client)
+        keeping.cancel()
+
+
+async def _keep_clock(settings: Settings, clock: Clock, client: Client) -> None:
+    """Set the clock by the store's, as soon as it is there, and then now and then."""
+    tell = patience(settings, clock)
+    while True:
+        await client.reach(tell)
+        await asyncio.sleep(settings.store.clock_ms / 1000)
 
 
 async def serve_until(
@@ -71,6 +89,7 @@ async def serve_until(
     server = Server(
         app, settings.http, sockets=sockets, started=_say_where, drain=hub.drain
     )
+    server.go_by(clock)
     async with asyncio.TaskGroup() as tasks:
         stopping = tasks.create_task(_stop_at(stop, server))
         await server.run()

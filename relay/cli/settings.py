@@ -2,16 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Final
 
 import msgspec
 import rich_click as click
 
 from relay.cli.run import option_config, option_sim_url, sentences
-from relay.config import load
-
-# Values that are shown as such only.
-_SECRETS: Final = ("key", "admin_key")
+from relay.config import hide, load
 
 
 @click.command("check-config")
@@ -47,9 +43,4 @@ def flatten(value: object, path: str = "") -> list[tuple[str, object]]:
 
 
 def _shown(path: str, value: object) -> str:
-    if path.rpartition(".")[2] in _SECRETS and value:
-        return '"…"'
-    if path == "store.url" and isinstance(value, str):
-        scheme, found, rest = value.partition("://")
-        value = f"{scheme}{found}{rest.rpartition('@')[2]}"
-    return msgspec.json.encode(value).decode()
+    return msgspec.json.encode(hide(path, value)).decode()

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import rich_click as click
 
 from relay.cli.run import console, run
-from relay.errors import ConfigError
+from relay.errors import ConfigError, plain_reason
 from relay.simulator.server import Simulator
 from relay.simulator.settings import Settings
 
@@ -54,7 +54,7 @@ async def opened(simulator: Simulator, port: int) -> AsyncIterator[Simulator]:
     try:
         await simulator.start()
     except OSError as error:
-        expected = f"a free port: {error.strerror or error}"
+        expected = f"a free port ({plain_reason(error)})"
         raise ConfigError("command line", "--port", port, expected) from error
     try:
         yield simulator

@@ -1,36 +1,77 @@
 """``relay warm``: fetch the configured addresses through the edge."""
 
+import asyncio
 from pathlib import Path
 
 import rich_click as click
 from msgspec.structs import replace
 
-from relay.cli.run import EXIT_FAILED, console, option_config, run, sentences
+from relay.cli.run import (
+    EXIT_FAILED,
+    console,
+    option_api_key,
+    option_config,
+    run,
+    sentences,
+    until_stopped,
+)
 from relay.config import Warm, load
+from relay.delivery.warming import Fetched
 from relay.delivery.warming import warm as fetch
 
 
 @click.command()
 @click.option("--url", help="The edge's address, instead of RELAY_WARM_URL.")
+@click.option(
+    "--every",
+    type=click.FloatRange(min=1),
+    metavar="SECONDS",
+    help="Do it again and again, until it is stopped.",
+)
+@option_api_key
 @option_config
-def warm(url: str | None, file: str | None) -> None:
+def warm(url: str | None, every: float | None, api_key: str, file: str | None) -> None:
     """Fetch the configured addresses through the edge, so that its cache is warm.
 
-    Exit status 1 when one of them is not answered with 200.
+    Says how each was answered, and what each cache on the way had of it. Exit status 1
+    when one of them is not answered with 200.
 
-    Example: `relay warm --url https://prices.example.org`
+    Example: `relay warm --url https://prices.example.org --every 30`
     """
     with sentences():
         settings = load(Path(file) if file else None).settings.warm
     if url is not None:
         settings = replace(settings, url=url)
-    run(lambda _: _warm(settings))
+    if api_key:
+        settings = replace(settings, key=api_key)
+    if every is None:
+        run(lambda stop: until_stopped(stop, _once(settings)))
+    else:
+        run(lambda stop: until_stopped(stop, _again(settings, every)))
 
 
-async def _warm(settings: Warm) -> None:
+async def _once(settings: Warm) -> None:
+    if not all(one.ok for one in await _warm(settings)):
+        raise SystemExit(EXIT_FAILED)
+
+
+async def _again(settings: Warm, every_s: float) -> None:
+    while True:
+        await _warm(settings)
+        await asyncio.sleep(every_s)
+
+
+async def _warm(settings: Warm) -> list[Fetched]:
     fetched = await fetch(settings)
     for one in fetched:
-        said = f"{one.status}, {one.age_s} s old" if one.status else one.reason
-        console.print(f"{one.path}: {said}")
-    if not all(one.ok for one in fetched):
-        raise SystemExit(EXIT_FAILED)
+        console.print(f"{one.path}: {_say(one)}", markup=False)
+    return fetched
+
+
+def _say(one: Fetched) -> str:
+    """Say what was answered, how old it was, and what each cache on the way said."""
+    if not one.status:
+        return one.reason
+    age = "" if one.age_s is None else f", {one.age_s} s old"
+    layers = f"; {' > '.join(one.layers)}" if one.layers else ""
+    return f"{one.status}{age}{layers}"

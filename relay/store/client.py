@@ -4,7 +4,7 @@ What is sent over it stands in ``writer`` and ``reader``.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from hashlib import sha1
 from importlib.resources import files
@@ -16,7 +16,7 @@ from valkey.exceptions import ConnectionError as ValkeyConnectionError
 from valkey.exceptions import NoScriptError, ValkeyError
 
 from relay.clock import Clock
-from relay.config import Store
+from relay.config import Store, hide_in_url
 from relay.errors import StoreDown
 from relay.store.nodes import Routed
 
@@ -24,6 +24,8 @@ _SCRIPTS: Final = files("relay.store") / "scripts"
 # What uvloop says, as a RuntimeError, of a connection that the other side has closed
 # while it was being made.
 _CLOSED: Final = "the handler is closed"
+# Between two tries to reach a store that is not there yet, in seconds.
+_TRY_AGAIN_S: Final = 0.5
 _FENCE: Final = (_SCRIPTS / "fence.lua").read_text(encoding="utf-8")
 
 
@@ -68,7 +70,8 @@ class Client:
             if isinstance(error, RuntimeError) and _CLOSED not in str(error):
                 raise
             _heed_cancelling(task, before)
-            raise StoreDown(address(self.settings.url), _cause(error)) from error
+            place = address(self.settings.url)
+            raise StoreDown(place, _cause(error)) from error
         _heed_cancelling(task, before)
 
     @contextmanager
@@ -103,6 +106,18 @@ class Client:
             seconds * 1000 + micros // 1000, at_ms=(before_ms + after_ms) // 2
         )
         self._clock_read_ms = after_ms
+
+    async def reach(self, tell: Callable[[str], None]) -> None:
+        """Wait until the store can be reached, and set the clock by it.
+
+        ``tell`` is told of each try that failed, and why.
+        """
+        while True:
+            try:
+                return await self.read_clock()
+            except StoreDown as down:
+                tell(str(down))
+            await asyncio.sleep(_TRY_AGAIN_S)
 
     def script(self, name: str, *, fenced: bool) -> "Script":
         """Return a script by its file's name; it survives a restarted store."""
@@ -142,9 +157,16 @@ async def connect(settings: Store, clock: Clock) -> AsyncIterator[Client]:
     Raises:
         StoreDown: the store cannot be reached.
     """
+    async with hold(settings, clock) as client:
+        await client.read_clock()
+        yield client
+
+
+@asynccontextmanager
+async def hold(settings: Store, clock: Clock) -> AsyncIterator[Client]:
+    """Hold a client of a store that may not be there yet."""
     client = Client(settings, clock)
     try:
-        await client.read_clock()
         yield client
     finally:
         await client.close()
@@ -170,8 +192,7 @@ def _scheme(url: str) -> str:
 
 def address(url: str) -> str:
     """Return a store's URL without its password."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+    return hide_in_url(url)
 
 
 def _cause(error: Exception) -> str:

@@ -3,12 +3,14 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from relay.cli.finding import Finding
 from relay.simulator.server import Simulator
+from tests.edge.edges import running
 from tests.simulation.processes import relay
 
 Findings = dict[tuple[str, str], Finding]
@@ -126,3 +128,23 @@ async def test_an_edge_is_used_as_clients_use_it() -> None:
         assert found["edge", check].verdict == "ok"
     assert "10 alike, 10 answered" in found["edge", "polls"].saw
     assert "no edge collapses them" in found["edge", "polls"].advice
+
+
+@pytest.mark.edge
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("name", ["varnish", "nginx"])
+async def test_a_shipped_edge_is_seen_to_collapse(name: str, tmp_path: Path) -> None:
+    """Of ten that poll alike, one reaches the origin; the stream comes unheld."""
+    async with relay("up", "--sim", "--port", "0") as up:
+        url = (await up.says(r"relay at (\S+)"))[1]
+        simulated = (await up.says(r"simulator at (\S+)"))[1]
+        await up.says("binance: streaming")
+        await up.says("coinbase: streaming")
+        async with running(name, [url, url], tmp_path) as edge:
+            status, found = await examine("--sim-url", simulated, "--edge", edge)
+    assert status == 0, found
+    checks = ("prices", "conditional", "stream", "polls")
+    assert {check: found["edge", check].verdict for check in checks} == dict.fromkeys(
+        checks, "ok"
+    )
+    assert "10 alike, 10 answered, 1 held" in found["edge", "polls"].saw

@@ -29,6 +29,7 @@ ALLOWED = {
         "store.writer",
     },
     "group": {*GROUND, "board"},
+    "rank": {*GROUND, "board", "group"},
     "hub": {*GROUND, "board", "group", "store.client", "store.keys", "store.reader"},
     "delivery": {
         *GROUND,
@@ -36,6 +37,7 @@ ALLOWED = {
         "board",
         "group",
         "hub",
+        "rank",
         "dashboard",
         "store.client",
         "store.keys",
@@ -61,6 +63,7 @@ PURE = {
     "relay/ingest/plan.py",
     "relay/ingest/backoff.py",
     "relay/ingest/pace.py",
+    "relay/ingest/probe.py",
     "relay/ingest/roll.py",
     *(
         f"relay/client/{name}.py"

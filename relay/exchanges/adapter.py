@@ -72,12 +72,27 @@ class Confirmed(Struct, frozen=True):
 
 
 class Rejected(Struct, frozen=True):
-    """The exchange will not stream these symbols; empty: the whole request."""
+    """The exchange will not stream these symbols; empty: one of all that wait.
+
+    ``whole`` tells that a request for these was refused without a word whose fault it
+    was: one of them is to blame, or several.
+    """
 
     symbols: tuple[str, ...]
     reason: str
     # Worth asking again after a while ("Exceeded msg rate"), or never.
     retry: bool = False
+    whole: bool = False
+
+
+class Omitted(Struct, frozen=True):
+    """The exchange acknowledged a request, and these are not in what it grants.
+
+    It may be a passing state; whoever is omitted again is not streamed.
+    """
+
+    symbols: tuple[str, ...]
+    reason: str
 
 
 class Gap(Struct, frozen=True):
@@ -98,7 +113,7 @@ class Denied(Struct, frozen=True):
     error: ExchangeError
 
 
-Notice = Confirmed | Rejected | Gap | Closing | Denied
+Notice = Confirmed | Rejected | Omitted | Gap | Closing | Denied
 
 
 class Rules(Struct, frozen=True, kw_only=True):

@@ -115,6 +115,12 @@ _WEIGHT_ROWS: Final = 2
 _WEIGHT_ALL: Final = 80
 _WEIGHT_SYMBOLS: Final = 20
 
+# enums.md, rate limiters: their names here. ORDERS count orders, of which we have none.
+_PUBLISHED: Final = {
+    ("REQUEST_WEIGHT", "MINUTE", 1): "weight",
+    ("RAW_REQUESTS", "MINUTE", 5): "requests",
+}
+
 # errors.md: what it means when a 4xx or a 200 carries one of these.
 _LIMITED: Final = frozenset({-1003, -1034})
 _DOWN: Final = frozenset({-1000, -1001, -1007, -1008})
@@ -230,7 +236,7 @@ class Binance:
                 purpose="symbols",
                 path="/api/v3/exchangeInfo",
                 query=query,
-                costs=(("weight", _WEIGHT_SYMBOLS),),
+                costs=_costs(_WEIGHT_SYMBOLS),
             )
         ]
 
@@ -314,33 +320,45 @@ class Binance:
         return None
 
     def read_usage(self, answer: Answer) -> list[Usage]:
-        """Return the weight that the whole address has spent in this clock minute."""
+        """Return the weight that the whole address has spent in this clock minute.
+
+        exchangeInfo tells the limits themselves besides.
+        """
         headers = answer.headers
         used = headers.get("x-mbx-used-weight-1m") or headers.get("x-mbx-used-weight")
-        told = read_count(used or "")
-        most = _published_weight(answer)
-        if told is None and most is None:
-            return []
-        return [Usage(limit="weight", used=told, most=most)]
+        told = {"weight": read_count(used or "")}
+        published = _published_limits(answer)
+        return [
+            Usage(limit=name, used=told.get(name), most=published.get(name))
+            for name in _PUBLISHED.values()
+            if told.get(name) is not None or name in published
+        ]
 
     def session(self, symbols: Sequence[str]) -> BinanceSession:
         """Begin a connection that wants these symbols on every configured channel."""
         return BinanceSession(self._channels, symbols, self._rules)
 
 
-def _published_weight(answer: Answer) -> int | None:
-    """Return the weight a minute that exchangeInfo publishes, None where it is not."""
+def _published_limits(answer: Answer) -> dict[str, int]:
+    """Return the limits that exchangeInfo publishes, by their names here."""
     if _endpoint_of(answer.request.path) != "exchangeInfo":
-        return None
+        return {}
     try:
         published = _decode_limits(answer.body).rate_limits
     except UNREADABLE:
-        return None
-    for one in published:
-        named = (one.rate_limit_type, one.interval, one.interval_num)
-        if named == ("REQUEST_WEIGHT", "MINUTE", 1) and one.limit > 0:
-            return one.limit
-    return None
+        return {}
+    named = (
+        ((one.rate_limit_type, one.interval, one.interval_num), one.limit)
+        for one in published
+    )
+    return {
+        _PUBLISHED[key]: most for key, most in named if key in _PUBLISHED and most > 0
+    }
+
+
+def _costs(weight: int) -> tuple[tuple[str, int], ...]:
+    """Return what a request costs: whatever its weight, it is one request."""
+    return (("weight", weight), ("requests", 1))
 
 
 def _day_tickers(symbols: Sequence[str], weight: int) -> Request:
@@ -351,7 +369,7 @@ def _day_tickers(symbols: Sequence[str], weight: int) -> Request:
         purpose="snapshot",
         path="/api/v3/ticker/24hr",
         query=(("symbols", listed),) if symbols else (),
-        costs=(("weight", weight),),
+        costs=_costs(weight),
         symbols=tuple(symbols),
     )
 

@@ -49,6 +49,24 @@ class Event(Struct, frozen=True, gc=False):
     book_id: int = field(name="lastUpdateId", default=0)
 
 
+class Best(Struct, frozen=True, gc=False):
+    """The payload of ``bookTicker``, by far the most frequent of all."""
+
+    update_id: int = field(name="u")
+    symbol: str = field(name="s")
+    bid: str = field(name="b")
+    ask: str = field(name="a")
+    # Spot gives neither; futures do.
+    kind: str = field(name="e", default="bookTicker")
+    sent: int = field(name="E", default=0)
+
+
+class BestFrame(Struct, frozen=True, gc=False):
+    """A best price in its envelope."""
+
+    data: Best
+
+
 class Refusal(Struct, frozen=True):
     """Why Binance says no: the same in frames and in answers."""
 
@@ -61,10 +79,12 @@ class Refusal(Struct, frozen=True):
         return f"{self.msg} (code {self.code})"
 
 
-class Frame(Event, frozen=True, gc=False):
-    """Whatever arrives as an object: a payload, its envelope, or an answer to us."""
+class Frame(Struct, frozen=True, gc=False):
+    """What arrives as an object: a payload in its envelope, or an answer to us.
 
-    stream: str = ""
+    Neither is there in a payload that comes raw.
+    """
+
     data: Event | list[Event] | None = None
     # An answer's id is what we sent; it can be null, so absence is another value.
     id: Any = UNSET
@@ -72,7 +92,14 @@ class Frame(Event, frozen=True, gc=False):
     msg: str = ""
     error: Refusal | None = None
 
+    @property
+    def answers(self) -> bool:
+        """Whether it says something about what we asked."""
+        return self.id is not UNSET or bool(self.code or self.error)
 
+
+_decode_best: Final = msgspec.json.Decoder(BestFrame).decode
+_decode_event: Final = msgspec.json.Decoder(Event, float_hook=str).decode
 _decode_frame: Final = msgspec.json.Decoder(Frame | list[Event], float_hook=str).decode
 
 # Times above are microseconds (``timeUnit=MICROSECOND``), below milliseconds.
@@ -215,6 +242,38 @@ def _read_event(event: Event, received_ms: int) -> Update | None:
     return update if lives else None
 
 
+# How an envelope begins to name a stream of best prices, and within how many octets.
+_BEST: Final = b'@bookTicker"'
+_BEST_WITHIN: Final = 64
+
+
+def _read_best(frame: bytes, received_ms: int) -> Update | None:
+    """Read a best price in one go; None for whatever is not quite as usual.
+
+    That is left to the reader of everything: one side empty, an exponent, no number.
+    """
+    try:
+        best = _decode_best(frame).data
+    except UNREADABLE:
+        return None
+    bid, ask = best.bid, best.ask
+    both = bid + ask
+    if "e" in both or "E" in both or not (bid.strip("-0.") and ask.strip("-0.")):
+        return None
+    if not (best.symbol and best.update_id) or best.kind != "bookTicker":
+        return None
+    return Update(
+        exchange=NAME,
+        channel="bookTicker",
+        symbol=best.symbol,
+        received_ms=received_ms,
+        event_ms=millis(best.sent) if best.sent else 0,
+        sequence=best.update_id,
+        bid=bid,
+        ask=ask,
+    )
+
+
 # --- sessions -----------------------------------------------------------------------
 
 _STREAMS_MAX: Final = 1024
@@ -317,21 +376,25 @@ class BinanceSession:
         Raises:
             FrameError: the frame cannot be read.
         """
+        if frame.find(_BEST, 0, _BEST_WITHIN) > 0:
+            best = _read_best(frame, received_ms)
+            if best is not None:
+                return (best,)
+        return self._read(frame, received_ms)
+
+    def _read(self, frame: bytes, received_ms: int) -> Sequence[Update]:
         try:
             decoded = _decode_frame(frame)
+            data = decoded.data if isinstance(decoded, Frame) else decoded
+            if isinstance(decoded, Frame) and data is None and not decoded.answers:
+                data = _decode_event(frame)
         except UNREADABLE as error:
             raise FrameError(NAME, "stream", str(error)) from error
-        if isinstance(decoded, list):
-            return self._read_events(decoded, received_ms)
-        data = decoded.data
         if data is None:
-            if decoded.id is not UNSET or decoded.code or decoded.error:
-                self._answered(decoded)
-                return ()
-            data = decoded
-        if isinstance(data, list):
-            return self._read_events(data, received_ms)
-        return self._read_events((data,), received_ms)
+            self._answered(decoded)
+            return ()
+        events = data if isinstance(data, list) else (data,)
+        return self._read_events(events, received_ms)
 
     def _read_events(self, events: Sequence[Event], received_ms: int) -> list[Update]:
         updates = []
@@ -351,4 +414,7 @@ class BinanceSession:
             if asked:
                 self.notices.append(Confirmed(asked))
         elif asked is None or asked:
-            self.notices.append(Rejected(asked or (), refusal.reason))
+            symbols = asked or ()
+            # One bad name fails them all, and is not named.
+            whole = len(symbols) > 1
+            self.notices.append(Rejected(symbols, refusal.reason, whole=whole))

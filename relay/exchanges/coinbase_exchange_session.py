@@ -119,8 +119,8 @@ _ACKNOWLEDGED_AS: Final = {"ticker_batch": "ticker_1000"}
 _BEATS: Final = ("heartbeat", "status")
 
 _RULES: Final = Rules(
-    # 100 messages a second from a client, 8 requests a second and address.
-    spacing_ms=250,
+    # 8 requests a second and address; the ledger has what others there say.
+    spacing_ms=130,
     spacing_by="address",
     # None documented; a burst of first messages must fit.
     symbols_max=500,
@@ -261,4 +261,6 @@ class CoinbaseExchangeSession:
         match = _NAMED.match(frame.reason)
         known = match is not None and self._roll.knows(match[0])
         refused = (match[0],) if match and known else self._roll.oldest()
-        self.notices += self._roll.refuse_symbols(refused, reason)
+        self.notices += self._roll.refuse_symbols(
+            refused, reason, whole=len(refused) > 1
+        )

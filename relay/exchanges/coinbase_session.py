@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from relay.errors import FrameError
-from relay.exchanges.adapter import Confirmed, Gap, Notice, Rejected, Rules
+from relay.exchanges.adapter import Confirmed, Gap, Notice, Omitted, Rejected, Rules
 from relay.exchanges.decimals import price_of, text_of
 from relay.exchanges.failures import UNREADABLE
 from relay.exchanges.instants import micros_of_iso
@@ -184,7 +184,7 @@ class Roll:
         if missing:
             # Only names of the product list are asked for: it may be a passing state.
             reason = "left out of the acknowledgement"
-            notices.append(Rejected(_symbols(missing), reason, retry=True))
+            notices.append(Omitted(_symbols(missing), reason))
         return notices
 
     def _judge(self) -> set[Entry]:
@@ -206,15 +206,22 @@ class Roll:
         if not self._pending:
             return [Rejected((), reason)]
         # A request without entries (heartbeats) is missed by nobody.
-        refused = self._pending.pop(0)
-        return [Rejected(_symbols(refused), reason)] if refused else []
+        refused = _symbols(self._pending.pop(0))
+        if not refused:
+            return []
+        return [Rejected(refused, reason, whole=len(refused) > 1)]
 
-    def refuse_symbols(self, symbols: Iterable[str], reason: str) -> list[Notice]:
-        """Take an error for these products'; their request's answer may still come."""
+    def refuse_symbols(
+        self, symbols: Iterable[str], reason: str, *, whole: bool = False
+    ) -> list[Notice]:
+        """Take an error for these products'; their request's answer may still come.
+
+        ``whole`` tells that it named none of them.
+        """
         refused = tuple(symbols)
         for request in self._pending:
             request.difference_update([one for one in request if one[1] in refused])
-        return [Rejected(refused, reason)]
+        return [Rejected(refused, reason, whole=whole)]
 
     def oldest(self) -> tuple[str, ...]:
         """Return the products of the oldest request that waits for some."""
@@ -249,8 +256,8 @@ def _twin_of(product_id: str) -> str:
 NAMES_MAX: Final = 100
 
 _RULES: Final = Rules(
-    # 8 messages a second and address, which several connections may share.
-    spacing_ms=250,
+    # 8 messages a second and address; the ledger has what others there say.
+    spacing_ms=130,
     spacing_by="address",
     # None documented; 53 on one connection were observed. A burst of them must fit.
     symbols_max=500,

@@ -21,8 +21,10 @@ def text_of(value: object) -> str:
 
 def price_of(value: object) -> str:
     """Return decimal text like ``text_of``, empty for zero: no price, not a price."""
-    text = text_of(value)
-    return text if text.strip("-0.") else ""
+    # Nearly always it is text without an exponent: the hot path takes it as it is.
+    if type(value) is not str or "e" in value or "E" in value:
+        value = text_of(value)
+    return value if value.strip("-0.") else ""
 
 
 def plain(text: str) -> str:

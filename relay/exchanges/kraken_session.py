@@ -234,7 +234,9 @@ class KrakenSession:
             # Our first request was served and its acknowledgement lost.
             self.notices.append(Confirmed(symbols))
         else:
-            self.notices.append(Rejected(symbols, reason, retry="exceeded" in words))
+            retry = "exceeded" in words
+            whole = not retry and len(symbols) > 1
+            self.notices.append(Rejected(symbols, reason, retry=retry, whole=whole))
 
     def _unanswered(self, request: int | None) -> tuple[str, ...]:
         asked = self._asked.get(request or 0, ())

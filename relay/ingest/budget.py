@@ -5,7 +5,7 @@ share, before anybody sends. The rules are functions of plain state.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Final
 
@@ -175,7 +175,8 @@ def offence_of(error: ExchangeError, *, refused_ms: int) -> Offence | None:
         wait_ms, wait_max_ms = refused_ms, _REFUSED_MAX_MS
     else:
         return None
-    return Offence(reason=str(error), wait_ms=wait_ms, wait_max_ms=wait_max_ms)
+    said = f"HTTP {error.status}, {error}" if error.status else str(error)
+    return Offence(reason=said, wait_ms=wait_ms, wait_max_ms=wait_max_ms)
 
 
 def backed_off_ms(offence: Offence, offences: int) -> int:
@@ -336,14 +337,15 @@ def report(ledger: Ledger, used: int, sent_ms: int, now_ms: int) -> None:
     """Take in the exchange's count, from the answer to a request sent at ``sent_ms``.
 
     Requests settled since then without a count may have landed after this one was
-    counted. In a rolling window a later count replaces those before it; in a fixed one
+    counted. In a rolling window a later count replaces those that were there before its
+    request left; within one millisecond nobody knows, and both stand. In a fixed window
     it can only grow, whatever the exchange's servers say to each other.
     """
     for entry in ledger.entries:
         if entry.settled and not entry.reported and entry.landed_ms >= sent_ms:
             used += entry.cost
     if ledger.limit.kind == "rolling":
-        ledger.reports = [one for one in ledger.reports if one.landed_ms > sent_ms]
+        ledger.reports = [one for one in ledger.reports if one.landed_ms >= sent_ms]
     until = until_ms(ledger.limit, now_ms)
     ledger.reports.append(Report(used=used, landed_ms=now_ms, until_ms=until))
 
@@ -390,14 +392,22 @@ def stock(book: Book, limits: Sequence[Limit], now_ms: int) -> None:
         ledger.limit = allowed(limit, ledger.published_max)
 
 
-def recover(book: Book, now_ms: int, flight_ms: int) -> None:
-    """Go on from what this process remembers of a book that the store has lost.
+def recover(book: Book, known: Book, now_ms: int, flight_ms: int) -> None:
+    """Go on with ``book`` from ``known``: the store has lost what this process saw.
 
-    What others did since is unknown, so every limit counts as spent, until all that
-    was under way has landed and its window is over.
+    What others did since is unknown, so every limit counts as spent but for the spare,
+    until all that was under way has landed and its window is over. The spare is one for
+    all: who looks first has begun a book in which the others find what is left of it.
+    Lost once more within that time nothing is left, since others may have used it.
     """
-    for ledger in book.ledgers.values():
-        _spend_unseen(ledger, now_ms + flight_ms, ledger.limit.weight_max)
+    for name, ledger in book.ledgers.items():
+        before = known.ledgers.get(name)
+        cost = ledger.limit.weight_max
+        if before is not None and not _is_unseen(before, now_ms):
+            cost -= spare(ledger.limit)
+            # What is remembered is part of what was spent, and ends sooner.
+            cost -= _own(ledger, now_ms) if book is known else 0
+        _spend_unseen(ledger, now_ms + flight_ms, cost)
 
 
 def _spend_unseen(ledger: Ledger, landed_ms: int, cost: int) -> None:
@@ -407,10 +417,16 @@ def _spend_unseen(ledger: Ledger, landed_ms: int, cost: int) -> None:
     enter(ledger, Entry(id=_UNSEEN, cost=cost, landed_ms=landed_ms, until_ms=until))
 
 
-def follow(stored: Book | None, known: Book | None, now_ms: int) -> tuple[Book, bool]:
+def follow(
+    stored: Book | None,
+    known: Book | None,
+    now_ms: int,
+    own: Container[int] = frozenset(),
+) -> tuple[Book, bool]:
     """Return the book to go on from, and whether the store has lost one.
 
-    ``stored`` is the store's, None for none; ``known`` what this process saw last.
+    ``stored`` is the store's, None for none; ``known`` what this process saw last, and
+    ``own`` the ids of what it has reserved itself and not given back.
     """
     if stored is None:
         return (Book(born_ms=now_ms), False) if known is None else (known, True)
@@ -418,8 +434,25 @@ def follow(stored: Book | None, known: Book | None, now_ms: int) -> tuple[Book, 
         return stored, False
     if stored.revision < known.revision:
         return known, True
-    # Somebody who knew of none has begun another one meanwhile.
-    return stored, stored.born_ms != known.born_ms
+    # Somebody who knew of none has begun another one meanwhile, or has gone on with an
+    # older copy of this one.
+    reborn = stored.born_ms != known.born_ms
+    return stored, reborn or _lacks(stored, known, now_ms, own)
+
+
+def _lacks(stored: Book, known: Book, now_ms: int, own: Container[int]) -> bool:
+    """Tell whether a book misses what it must have: nobody takes out what counts.
+
+    Only its owner gives back what is under way. What is about to end may have been
+    tidied away by somebody whose clock is ahead.
+    """
+    for name in stored.ledgers.keys() & known.ledgers.keys():
+        held = {entry.id for entry in stored.ledgers[name].entries}
+        for entry in known.ledgers[name].entries:
+            owed = entry.settled or entry.id in own
+            if owed and entry.id not in held and now_ms + _SKEW_MS < entry.until_ms:
+                return True
+    return False
 
 
 class Budget:
@@ -449,11 +482,17 @@ class Budget:
         }
 
     def reserve(
-        self, costs: Sequence[tuple[str, int]], *, now_ms: int, priority: Priority
+        self,
+        costs: Sequence[tuple[str, int]],
+        *,
+        now_ms: int,
+        priority: Priority,
+        flight_ms: int = 0,
     ) -> Reservation | Wait:
         """Reserve from all limits at once, or say what to wait for.
 
-        A limit that the budget does not know costs nothing.
+        A limit that the budget does not know costs nothing. ``flight_ms`` is how long
+        from now it may take to land, where whoever sends it sees to that.
         """
         self._begin(now_ms)
         cooldown = self.cooling(now_ms)
@@ -471,7 +510,7 @@ class Budget:
         revision = max(newest + 1, now_ms)
         reservation = Reservation(revision, tuple(summed.items()), now_ms)
         self.revise(revision)
-        self._fly(reservation)
+        self._fly(reservation, now_ms + (flight_ms or self._flight_ms))
         return reservation
 
     def _begin(self, now_ms: int) -> None:
@@ -489,8 +528,7 @@ class Budget:
         for book in self.books.values():
             book.revision = max(book.revision + 1, revision)
 
-    def _fly(self, reservation: Reservation) -> None:
-        landed_ms = reservation.sent_ms + self._flight_ms
+    def _fly(self, reservation: Reservation, landed_ms: int) -> None:
         for name, cost in reservation.costs:
             ledger = self._ledgers[name]
             entry = Entry(
@@ -502,11 +540,17 @@ class Budget:
             enter(ledger, entry)
 
     def settle(
-        self, reservation: Reservation, usages: Sequence[Usage], *, now_ms: int
+        self,
+        reservation: Reservation,
+        usages: Sequence[Usage],
+        *,
+        now_ms: int,
+        late_ms: int = 0,
     ) -> None:
         """Correct a reservation by what its answer tells, at the answer's arrival.
 
-        Without usages, after a time-out too, it is spent as reserved.
+        Without usages, after a time-out too, it is spent as reserved. What goes with
+        it may land by ``late_ms`` later.
         """
         self._begin(now_ms)
         told = {usage.limit: usage for usage in usages}
@@ -519,8 +563,8 @@ class Budget:
             entry = Entry(
                 id=reservation.id,
                 cost=cost,
-                landed_ms=now_ms,
-                until_ms=until_ms(self._ledgers[name].limit, now_ms),
+                landed_ms=now_ms + late_ms,
+                until_ms=until_ms(self._ledgers[name].limit, now_ms + late_ms),
                 settled=True,
                 reported=usage.used is not None,
             )

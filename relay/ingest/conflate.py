@@ -13,7 +13,7 @@ import msgspec
 from msgspec import structs
 
 from relay.config import Board, Ingest
-from relay.ingest.sources import Candidate, Held, Jump, Route, Slot, Sources
+from relay.ingest.sources import Candidate, Feed, Held, Jump, Route, Slot, Sources
 from relay.model import (
     Batch,
     Listing,
@@ -27,14 +27,22 @@ from relay.model import (
 # ``turn`` wants to be called this often at least, since a jump may begin between.
 _TURN_MS: Final = 500
 
+# An event time that is this far ahead of its receipt is a wrong clock's (recorded were
+# 4 to 74 ms), or that of a REST answer that was long on its way.
+_AHEAD_MS: Final = 5_000
+
 # Decimal text as exchanges write it. ``Decimal`` alone would take blanks, underscores,
 # other scripts' digits and a million of them.
-_DECIMAL: Final = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{0,80})?(?:[eE][+-]?[0-9]{1,3})?")
+_is_decimal: Final = re.compile(
+    r"-?[0-9]{1,40}(?:\.[0-9]{0,80})?(?:[eE][+-]?[0-9]{1,3})?"
+).fullmatch
+_ZERO: Final = Decimal(0)
 
 # Why something is not believed, as the status shows it.
 LATE: Final = "late"
 REPEATED: Final = "repeated"
 FUTURE: Final = "event in the future"
+AHEAD: Final = "event time ahead of its receipt"
 UNTRUE_PRICE: Final = "untrue price"
 UNTRUE_BOOK: Final = "untrue bid or ask"
 UNTRUE_DAY: Final = "untrue day figure"
@@ -50,13 +58,15 @@ _DROPPED, _SAME, _CHANGED = 0, 1, 2
 
 def read_number(text: str) -> Decimal | None:
     """Return a decimal text's value, None for anything that is no finite number."""
-    return Decimal(text) if _DECIMAL.fullmatch(text) else None
+    return Decimal(text) if _is_decimal(text) else None
 
 
 def read_price(text: str) -> Decimal | None:
     """Return a decimal text's value, None unless it is above zero."""
-    number = read_number(text)
-    return number if number is not None and number > 0 else None
+    if not _is_decimal(text):
+        return None
+    number = Decimal(text)
+    return number if number > _ZERO else None
 
 
 def read_size(text: str) -> Decimal | None:
@@ -79,19 +89,25 @@ def is_late(update: Update, last: Update | None) -> bool:
 
     Within a channel and symbol its sequence has been looked at already; otherwise the
     exchange's own times are compared, where both have one, and else those of receipt.
+    A time that had not come yet when it was received does not hold up one that had: the
+    exchange's clock was ahead, and has been set right.
     """
-    if last is None:
-        return False
-    if (
+    if last is None or (
         update.sequence
         and update.channel == last.channel
         and update.symbol == last.symbol
     ):
         return False
     event_ms, last_ms = update.event_ms, last.event_ms
-    if event_ms and last_ms and event_ms != last_ms:
+    set_right = is_ahead(last) and not is_ahead(update)
+    if event_ms and last_ms and event_ms != last_ms and not set_right:
         return event_ms < last_ms
     return update.received_ms < last.received_ms
+
+
+def is_ahead(update: Update) -> bool:
+    """Tell whether an event's time cannot be true: it had not come at its receipt."""
+    return update.event_ms - update.received_ms > _AHEAD_MS
 
 
 def is_far(number: Decimal, other: Decimal, pct: Decimal) -> bool:
@@ -136,10 +152,13 @@ class Merge:
     ) -> None:
         self._rules = rules
         self._sources = Sources(board, rules, refresh_ms)
+        self._future_max_ms = rules.future_max_ms
         self._jump_pct = Decimal(str(rules.jump_pct))
         self._crossed_pct = Decimal(str(rules.crossed_max_pct))
         self._jumping: dict[Held, Jump] = {}
         self._now_ms = 0
+        # Exchange, channel and symbol of what came last with a time that cannot be.
+        self._ahead: set[tuple[str, str, str]] = set()
         self.drops: Counter[tuple[str, str]] = Counter()
 
     # What is on the board, and where it is read.
@@ -193,7 +212,6 @@ class Merge:
 
     def take(self, updates: Sequence[Update], *, now_ms: int) -> None:
         """Merge what frames and answers say. The hot path: microseconds each."""
-        latest_ms = now_ms + self._rules.future_max_ms
         exchange, routes = "", _NO_ROUTES
         for update in updates:
             if update.exchange != exchange:
@@ -203,11 +221,21 @@ class Merge:
             route = routes.get(update.symbol)
             if route is None:
                 self._refuse(update)
-            elif update.event_ms > latest_ms:
-                self.drops[exchange, FUTURE] += 1
+            elif update.event_ms > now_ms + self._future_max_ms:
+                self._distrust(exchange)
             elif not update.sequence or self._is_next(update, route):
                 for held in route.helds:
                     self._merge(held, update, now_ms)
+
+    def _distrust(self, exchange: str) -> None:
+        """Count what is far in the future; a feed of nothing else is as good as silent.
+
+        Else its last value would be shown as live for as long as it goes on.
+        """
+        self.drops[exchange, FUTURE] += 1
+        feed = self._sources.feeds[exchange]
+        if feed.wrong_ms is None:
+            feed.wrong_ms = self._now_ms
 
     def _refuse(self, update: Update) -> None:
         """Count what has no route, unless it only is not wanted."""
@@ -216,16 +244,29 @@ class Merge:
 
     def _is_next(self, update: Update, route: Route) -> bool:
         """Tell whether an update is a channel's newest; one said again stays true."""
-        last = route.sequences.get(update.channel, 0)
-        if update.sequence > last:
-            route.sequences[update.channel] = update.sequence
+        channel, sequence = update.channel, update.sequence
+        last = route.sequences.get(channel, 0)
+        anew = self._ahead and self._is_set_right(update)
+        if anew or sequence > last:
+            route.sequences[channel] = sequence
             return True
-        reason = REPEATED if update.sequence == last else LATE
+        reason = REPEATED if sequence == last else LATE
         self.drops[update.exchange, reason] += 1
         if reason is REPEATED:
             for held in route.helds:
                 self._touch(held, self._now_ms)
         return False
+
+    def _is_set_right(self, update: Update) -> bool:
+        """Tell whether an exchange's clock was ahead and is not any more.
+
+        Where its times serve as numbers, they begin anew as well.
+        """
+        key = (update.exchange, update.channel, update.symbol)
+        if key not in self._ahead or is_ahead(update):
+            return False
+        self._ahead.remove(key)
+        return True
 
     def _merge(self, held: Held, update: Update, now_ms: int) -> None:
         """Merge the groups of fields that an update has, each in its own order."""
@@ -234,20 +275,42 @@ class Merge:
             done = self._take_price(held, update, now_ms)
         if update.bid or update.ask:
             done |= self._take_book(held, update)
-        if update.high_24h or update.volume_24h or _has_day(update):
+        if (
+            update.high_24h
+            or update.volume_24h
+            or update.low_24h
+            or update.change_24h_pct
+            or update.volume_24h_quote
+        ):
             done |= self._take_day(held, update)
         if not done:
             return
         if update.event_ms > held.event_ms:
-            held.event_ms = update.event_ms
-            done |= _CHANGED
-        held.received_ms = max(held.received_ms, update.received_ms)
+            done |= self._take_time(held, update)
+        if update.received_ms > held.received_ms:  # noqa: PLR1730  no call on the hot path
+            held.received_ms = update.received_ms
         if done & _CHANGED:
             self._change(held)
         self._touch(held, now_ms)
 
+    def _take_time(self, held: Held, update: Update) -> int:
+        """Take an event's time; in place of one that cannot be true, its receipt.
+
+        So what is published never steps back when the exchange's clock is set right.
+        """
+        event_ms = update.event_ms
+        if is_ahead(update):
+            self._drop(update, AHEAD)
+            self._ahead.add((update.exchange, update.channel, update.symbol))
+            event_ms = max(held.event_ms, update.received_ms)
+        if event_ms == held.event_ms:
+            return _SAME
+        held.event_ms = event_ms
+        return _CHANGED
+
     def _touch(self, held: Held, now_ms: int) -> None:
         """Note that a value is of now; a first one may be shown at once."""
+        held.feed.wrong_ms = None
         before_ms, held.touched_ms = held.touched_ms, now_ms
         if before_ms < held.feed.since_ms:
             for slot in held.slots:
@@ -298,6 +361,13 @@ class Merge:
         if is_late(update, held.by_book):
             return self._drop(update, LATE)
         bid, ask = update.bid or held.bid, update.ask or held.ask
+        if bid == held.bid and ask == held.ask and held.bid_number and held.ask_number:
+            # Mostly only the sizes move: what was judged is not judged again.
+            held.by_book = update
+            return _SAME
+        return self._judge_book(held, update, bid, ask)
+
+    def _judge_book(self, held: Held, update: Update, bid: str, ask: str) -> int:
         bid_number, ask_number = held.bid_number, held.ask_number
         if bid != held.bid:
             bid_number = read_price(bid)
@@ -477,7 +547,7 @@ class Merge:
         return {
             "alive": feed.is_alive(now_ms),
             "age_ms": None if feed.heard_ms is None else now_ms - feed.heard_ms,
-            "reason": feed.reason,
+            "reason": _reason(feed, now_ms),
             "shown": sum(
                 slot.shown is not None and slot.shown.source == name for slot in slots
             ),
@@ -490,6 +560,13 @@ class Merge:
         }
 
 
+def _reason(feed: Feed, now_ms: int) -> str:
+    """Say why a feed is not shown; a silent one has not said anything itself."""
+    if feed.reason or feed.heard_ms is None or feed.is_alive(now_ms):
+        return feed.reason
+    return f"nothing was heard for {(now_ms - feed.heard_ms) // 1000} s"
+
+
 _Listings = list[Listing]
 _Names = list[str]
 _NO_ROUTES: Final[dict[str, Route]] = {}
@@ -498,10 +575,6 @@ _NO_ROUTES: Final[dict[str, Route]] = {}
 def _by_symbol(candidates: Iterable[Candidate]) -> _Listings:
     found = {one.listing.symbol: one.listing for one in candidates if one.listing}
     return [found[symbol] for symbol in sorted(found)]
-
-
-def _has_day(update: Update) -> bool:
-    return bool(update.low_24h or update.change_24h_pct or update.volume_24h_quote)
 
 
 def _others(held: Held, now_ms: int) -> Iterable[Held]:

@@ -11,13 +11,25 @@ from typing import Final, cast
 from msgspec import Struct
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
-from relay.errors import ExchangeDown, ExchangeError, FrameError
+from relay.errors import ExchangeDown, ExchangeError, FrameError, StoreDown
 from relay.exchanges.adapter import Notice, Session
+from relay.ingest.budget import Priority, Wait
 from relay.ingest.dial import Dial
-from relay.ingest.pace import Pace
+from relay.ingest.pace import LEAVE_MS, Pace
+from relay.ingest.purse import Purse
 from relay.ingest.roll import NEVER_MS, Roll
 from relay.model import Update
 
+MESSAGES: Final = "messages"
+"""The limit on what all connections of an address say, as the configuration has it."""
+
+SAY_MS: Final = LEAVE_MS + 1_000
+"""What there is leave to say has arrived after so long: a second on its way is much."""
+
+# A store that is away is asked again so often for leave to say something …
+_STORE_MS: Final = 1_000
+# … and a budget at least as often, since a cooldown may be lifted.
+_WAIT_MAX_MS: Final = 60_000
 # How long a peer may take to answer our close, in seconds, before it is cut off.
 _CLOSE_S: Final = 1.0
 # With most of so many frames unreadable, it is the connection that is broken.
@@ -30,11 +42,13 @@ _TEXT: Final = WSMsgType.TEXT
 _PING: Final = WSMsgType.PING
 _PONG: Final = WSMsgType.PONG
 _CLOSE: Final = WSMsgType.CLOSE
+_CONTROL: Final = (_PING, _PONG, _CLOSE)
 
 
 class Ears(Struct):
     """Who hears what a connection hears.
 
+    ``heard`` is told of frames without updates; those are signs of life themselves.
     ``updates`` may be exchanged while the connection is open. ``changed`` tells that
     all wanted symbols are granted, or that the connection has ended.
     """
@@ -49,8 +63,8 @@ class Ears(Struct):
 class Connection(WSListener):
     """One socket and its conversation.
 
-    A frame goes straight from the socket through the session to the ears, in the
-    callback in which it arrives.
+    A frame goes straight from the socket through the session to the ears, in the turn
+    of the loop in which it arrives.
     """
 
     def __init__(self, dial: Dial, session: Session, roll: Roll, ears: Ears) -> None:
@@ -63,11 +77,16 @@ class Connection(WSListener):
         self.ended = False
         self.error: ExchangeError | None = None
         self._dial, self._session, self._clock = dial, session, dial.clock
+        self._receive = session.receive
         self._pace = Pace(session.rules, dial.clock.monotonic_ms(), dial.gate)
         self._transport: WSTransport | None = None
         self._wake = asyncio.Event()
         self._parts: bytearray | None = None
         self._binary = False
+        # Frames that came in one piece are a burst: received at one instant, by the
+        # wall clock, and told in one go, before anybody else has a turn.
+        self._received_ms, self._burst_over = 0, True
+        self._burst: list[Update] = []
         # Frames read before the current count of bad ones began, and those.
         self._flood_from, self._bad = 0, 0
 
@@ -87,6 +106,7 @@ class Connection(WSListener):
         try:
             while not self.ended:
                 self._wake.clear()
+                await self._pay()
                 due_ms = self._act(self._clock.monotonic_ms())
                 await rest(self._wake, due_ms - self._clock.monotonic_ms())
         finally:
@@ -94,6 +114,7 @@ class Connection(WSListener):
 
     def end(self, error: ExchangeError | None = None) -> None:
         """Hear nothing more; ``keep`` closes the socket."""
+        self._tell()
         if not self.ended:
             self.ended, self.error = True, error
             self._wake.set()
@@ -104,6 +125,11 @@ class Connection(WSListener):
         self.roll.want(symbols)
         self._wake.set()
 
+    def renew(self, symbols: frozenset[str]) -> None:
+        """Leave these and subscribe to them anew."""
+        self.roll.renew(symbols)
+        self._wake.set()
+
     # What the library calls.
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -111,6 +137,10 @@ class Connection(WSListener):
         self._transport = transport
         self.opened_ms = self._clock.monotonic_ms()
         self._pace = Pace(self.rules, self.opened_ms, self._dial.gate)
+        if self._rationed() is not None:
+            # Whoever has leave to connect has leave for the first message, which
+            # must be said in time.
+            self._pace.ration(1, self.opened_ms)
         frames = self._session.opened()
         self._pace.say(frames)
         # Asked for by the address alone, the symbols are there as soon as we are.
@@ -124,12 +154,23 @@ class Connection(WSListener):
             self._hear_farewell(transport, frame)
             return
         self.frames += 1
-        self._pace.heard_ms = self._clock.monotonic_ms()
-        self.ears.heard()
-        kind = frame.msg_type
-        if kind == _TEXT and frame.fin:
+        if self._burst_over:
+            self._pace.heard_ms = self._clock.monotonic_ms()
+            self._received_ms = self._clock.wall_ms()
+        self._burst_over = frame.last_in_buffer
+        if frame.msg_type == _TEXT and frame.fin:
             self._read(frame.get_payload_as_bytes())
-        elif kind == _PING:
+        else:
+            self._hear_other(transport, frame)
+        if self._burst_over:
+            self._tell()
+
+    def _hear_other(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Hear a frame that is no whole text."""
+        kind = frame.msg_type
+        if kind in _CONTROL:
+            self.ears.heard()
+        if kind == _PING:
             transport.send_pong(frame.get_payload_as_bytes())
         elif kind == _CLOSE:
             self._answer_close(transport, frame)
@@ -149,7 +190,7 @@ class Connection(WSListener):
 
     def _read(self, frame: bytes) -> None:
         try:
-            updates = self._session.receive(frame, received_ms=self._clock.wall_ms())
+            updates = self._receive(frame, received_ms=self._received_ms)
         except FrameError as error:
             self._drop(f"{error.channel}: {error.reason}")
             return
@@ -157,17 +198,27 @@ class Connection(WSListener):
             self._drop(f"reader failed: {type(error).__name__}")
             return
         if updates:
-            self.ears.updates(updates)
-            if self.roll.waiting:
-                self._grant(updates)
+            self._burst += updates
+        else:
+            # Only now: of a feed that nobody can read, nobody can say that it lives.
+            self.ears.heard()
         if self._session.notices:
+            self._tell()
             self._heed()
 
-    def _grant(self, updates: Sequence[Update]) -> None:
-        """Take values for an acknowledgement, which may come later or never."""
-        self.roll.grant([update.symbol for update in updates])
-        if not self.roll.waiting:
-            self.ears.changed()
+    def _tell(self) -> None:
+        """Tell what the burst has said so far; values are an acknowledgement, too.
+
+        A real one may come later, or never.
+        """
+        if not self._burst:
+            return
+        updates, self._burst = self._burst, []
+        self.ears.updates(updates)
+        if self.roll.waiting:
+            self.roll.grant([update.symbol for update in updates])
+            if not self.roll.waiting:
+                self.ears.changed()
 
     def _heed(self) -> None:
         notices = list(self._session.notices)
@@ -224,8 +275,37 @@ class Connection(WSListener):
 
     # What is done in time.
 
+    def _rationed(self) -> Purse | None:
+        """Return whence leave to say something comes, None where none is needed."""
+        purse = self._dial.purse
+        by_address = self.rules.spacing_by == "address"
+        return purse if purse and by_address and purse.counts(MESSAGES) else None
+
+    async def _pay(self) -> None:
+        """Get leave for what waits; without it, it waits on."""
+        pace, purse = self._pace, self._rationed()
+        count = pace.lacking(self._clock.monotonic_ms())
+        if purse is None or not count:
+            return
+        priority = Priority.KEEP if pace.opening else Priority.SEED
+        try:
+            leave = await purse.reserve(
+                ((MESSAGES, count),), priority=priority, flight_ms=SAY_MS
+            )
+        except StoreDown:
+            pace.put_off(self._clock.monotonic_ms() + _STORE_MS)
+            return
+        now_ms, wall_ms = self._clock.monotonic_ms(), self._clock.wall_ms()
+        if isinstance(leave, Wait):
+            wait_ms = min(max(leave.until_ms - wall_ms, 1), _WAIT_MAX_MS)
+            pace.put_off(now_ms + wait_ms)
+        else:
+            pace.granted(count, now_ms - (wall_ms - leave.sent_ms))
+
     def _act(self, now_ms: int) -> int:
         """Do what is due; return when to look again, by the steady clock."""
+        if self.ended:
+            return now_ms
         pace, roll = self._pace, self.roll
         if pace.silent(now_ms):
             silent_s = self.rules.silent_after_ms / 1000

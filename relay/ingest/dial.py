@@ -23,6 +23,7 @@ from relay.exchanges.adapter import Adapter, Answer, Request, Session
 from relay.ingest.causes import plain_cause
 from relay.ingest.pace import Gate
 from relay.ingest.pull import USER_AGENT, join
+from relay.ingest.purse import Purse
 from relay.model import read_count
 
 # The library writes about each connection; what matters of it comes back as an error
@@ -37,7 +38,8 @@ _TURNS_MAX: Final = 20
 class Dial(Struct, frozen=True, kw_only=True):
     """How one exchange is reached; ``tls`` is None where it is reached without.
 
-    ``gate`` keeps messages apart that the exchange counts over all connections.
+    ``gate`` keeps messages apart that the exchange counts over all connections;
+    ``purse`` has what all processes together may say, where that is counted.
     """
 
     adapter: Adapter
@@ -46,6 +48,7 @@ class Dial(Struct, frozen=True, kw_only=True):
     clock: Clock
     tls: ssl.SSLContext | None
     gate: Gate = field(default_factory=Gate)
+    purse: Purse | None = None
 
     async def open(self, session: Session, listener: WSListener) -> None:
         """Connect; the listener has heard ``on_ws_connected`` when this returns.
@@ -105,6 +108,7 @@ class Dial(Struct, frozen=True, kw_only=True):
             )
             failure = self.adapter.read_failure(answer)
             if failure is not None:
+                failure.status = status
                 return failure
         words = f"HTTP {status}" if status else "no HTTP"
         return ExchangeDown(name, f"the upgrade was answered with {words}: {error}")

@@ -12,27 +12,37 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from relay.errors import ExchangeDown, ExchangeError, Refused, StoreDown
+from relay.errors import (
+    ExchangeDown,
+    ExchangeError,
+    Refused,
+    StoreDown,
+    left_alone,
+)
 from relay.exchanges.adapter import (
     Closing,
     Confirmed,
     Denied,
     Gap,
     Notice,
+    Omitted,
     Rejected,
 )
 from relay.ingest.backoff import Backoff
 from relay.ingest.breaker import Breaker
 from relay.ingest.budget import Priority, Reservation, Wait
 from relay.ingest.causes import reached_nobody
-from relay.ingest.connection import Connection, Ears, rest
+from relay.ingest.connection import MESSAGES, SAY_MS, Connection, Ears, rest
 from relay.ingest.dial import Dial
 from relay.ingest.purse import Purse
 from relay.ingest.roll import ANSWER_MS, NEVER_MS, Roll
 from relay.model import Update
 
-CONNECT: Final = (("connect", 1),)
-"""What one attempt to connect costs, by the limit's name in the configuration."""
+CONNECT: Final = (("connect", 1), (MESSAGES, 1))
+"""What one attempt to connect costs, by the limits' names in the configuration.
+
+The first message is part of it: some exchanges close a connection that says nothing.
+"""
 
 # A store that is away is asked again so often for leave to connect.
 _STORE_MS: Final = 1_000
@@ -56,11 +66,14 @@ class Sink(Protocol):
     """Where a stream's news go. Nothing here may wait."""
 
     def updates(self, exchange: str, updates: Sequence[Update]) -> None:
-        """Take what a frame said about prices; called for every such frame."""
+        """Take what a burst of frames said about prices, in order: signs of life, too.
+
+        All of it was received at one instant.
+        """
         ...
 
     def heard(self, exchange: str) -> None:
-        """Note that the exchange lives: a frame of any kind came in."""
+        """Note that the exchange lives: a frame came in, without updates."""
         ...
 
     def dropped(self, exchange: str, reason: str) -> None:
@@ -178,6 +191,25 @@ class Line:
             self._current.want(symbols)
         self._wake.set()
 
+    @property
+    def granted(self) -> set[str]:
+        """The symbols that the exchange has granted."""
+        return self._current.roll.granted if self._current is not None else set()
+
+    def renew(self, symbols: frozenset[str], reason: str, *, replace: bool) -> None:
+        """Subscribe to these anew, since nothing comes of them.
+
+        ``replace`` does it by another connection, opened before this one is left.
+        """
+        current = self._current
+        symbols &= self.granted
+        if current is None or not symbols:
+            return
+        if replace or not current.rules.in_place:
+            self._close_soon(current, reason)
+        else:
+            current.renew(symbols)
+
     async def run(self) -> None:
         """Keep a connection up until nothing is wanted.
 
@@ -241,12 +273,16 @@ class Line:
         tasks.create_task(self._keep(connection))
         breaker.undone()
         now_ms = self._clock.wall_ms()
-        await self._house.purse.settle(leave, (), now_ms=now_ms)
+        await self._house.purse.settle(leave, (), now_ms=now_ms, late_ms=SAY_MS)
 
     async def _reserve(self) -> Reservation | None:
         """Get leave for one attempt, or put it off."""
+        # As long as the store may take to answer, the attempt, and the first message.
+        timeout_ms = self._house.dial.ingest.request_timeout_ms
         try:
-            leave = await self._house.purse.reserve(CONNECT, priority=Priority.KEEP)
+            leave = await self._house.purse.reserve(
+                CONNECT, priority=Priority.KEEP, flight_ms=2 * timeout_ms + SAY_MS
+            )
         except StoreDown as down:
             self._retry_ms = self._clock.monotonic_ms() + _STORE_MS
             self._tell(str(down))
@@ -369,7 +405,9 @@ class Line:
         """Put off the next attempt until the budget bears it."""
         wait_ms = min(max(wait.until_ms - wall_ms, 1), _WAIT_MAX_MS)
         self._retry_ms = self._clock.monotonic_ms() + wait_ms
-        reason = f"{wait.limit}: {wait.reason}" if wait.limit else wait.reason
+        reason = left_alone(wait.reason, wait.until_ms)
+        if wait.limit:
+            reason = f"{wait.limit}: {wait.reason}"
         if wait_ms >= _WAIT_TELL_MS and reason != self._error:
             self._tell(reason)
 
@@ -390,6 +428,9 @@ class Line:
                 connection.roll.grant(symbols)
             case Rejected():
                 self._reject(connection, notice)
+            case Omitted(symbols, reason):
+                self._error = reason
+                self._give_up(connection.roll.omit(symbols), reason)
             case Gap(symbols):
                 self._sink.refresh(self._name, symbols)
             case Closing(reason):
@@ -403,10 +444,14 @@ class Line:
             # Asked again when its time to be answered is over.
             return
         roll, symbols = connection.roll, rejected.symbols
-        lost = roll.refuse(symbols) if symbols else roll.refuse_request()
+        named = symbols and not rejected.whole
+        lost = roll.refuse(symbols) if named else roll.refuse_request(symbols)
+        self._give_up(lost, rejected.reason)
+
+    def _give_up(self, lost: Sequence[str], reason: str) -> None:
         if lost:
             self.wanted -= frozenset(lost)
-            self._house.refuse(lost, rejected.reason)
+            self._house.refuse(lost, reason)
             self._wake.set()
 
     def _close_soon(self, connection: Connection, reason: str) -> None:

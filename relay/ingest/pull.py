@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from relay import __version__
 from relay.clock import Clock
 from relay.config import Exchange, Ingest
-from relay.errors import ExchangeDown, ExchangeError, RateLimited
+from relay.errors import ExchangeDown, ExchangeError, LeftAlone, RateLimited
 from relay.exchanges.adapter import Adapter, Answer, Request, Usage
 from relay.ingest.breaker import Breaker
 from relay.ingest.budget import Priority, Reservation, Wait
@@ -30,6 +30,9 @@ _CONNECTIONS_MAX: Final = 32
 # Idle connections are closed before the exchanges' edges do so (60 s and more), since
 # one that is closed while a request is on its way costs the request.
 _IDLE_S: Final = 30
+
+# A request that we have given up may still arrive for so long: what had left by then.
+_HUNG_UP_MS: Final = 5_000
 
 # Errors before a connection stood: nothing can have been sent over it. The others
 # here are ours, and mean so as long as the request has not begun to leave.
@@ -69,13 +72,22 @@ class _Flight:
 
     request: Request
     sent_ms: int
+    clock: Clock
+    # Nothing leaves after this; whatever has is given up then.
+    deadline_ms: int
     left: bool = False
     response: httpx.Response | None = None
     body: bytearray = field(default_factory=bytearray)
 
     async def trace(self, event: str, _: Mapping[str, object]) -> None:
-        """Note the moment at which the first byte may have left."""
+        """Note the moment at which the first byte may have left.
+
+        Raises:
+            TimeoutError: it is too late for that, as after this process was stopped.
+        """
         if event.endswith(".send_request_headers.started"):
+            if self.clock.wall_ms() >= self.deadline_ms:
+                raise TimeoutError
             self.left = True
 
     def answer(self, received_ms: int) -> Answer | None:
@@ -134,6 +146,7 @@ class Pull:
             raise failure
         self.breaker.passed()
         if failure is not None:
+            failure.status = answer.status
             await self.purse.heed(failure)
             raise failure
         return answer
@@ -149,14 +162,15 @@ class Pull:
     async def _fetch(self, request: Request, priority: Priority) -> Answer:
         """Reserve, send and settle."""
         reservation = await self._reserve(request, priority)
-        flight = _Flight(request, self.clock.wall_ms())
+        timeout_ms = self.ingest.request_timeout_ms
+        deadline_ms = reservation.sent_ms + timeout_ms
+        flight = _Flight(request, self.clock.wall_ms(), self.clock, deadline_ms)
         try:
             answer = await self._send(flight)
         except BaseException as error:
             self._account(reservation, flight, error)
             if not isinstance(error, httpx.HTTPError | OSError):
                 raise
-            timeout_ms = self.ingest.request_timeout_ms
             cause = plain_cause(error, timeout_ms=timeout_ms)
             raise ExchangeDown(self.adapter.name, cause) from error
         usages = self.adapter.read_usage(answer)
@@ -165,17 +179,26 @@ class Pull:
         return answer
 
     async def _reserve(self, request: Request, priority: Priority) -> Reservation:
-        outcome = await self.purse.reserve(request.costs, priority=priority)
+        flight_ms = self.ingest.request_timeout_ms + _HUNG_UP_MS
+        outcome = await self.purse.reserve(
+            request.costs, priority=priority, flight_ms=flight_ms
+        )
         if isinstance(outcome, Wait):
-            scope = outcome.limit or "cooldown"
-            wait_ms = max(outcome.until_ms - self.clock.wall_ms(), 1)
-            raise RateLimited(self.adapter.name, scope, wait_ms)
+            raise self._put_off(outcome)
         return outcome
+
+    def _put_off(self, wait: Wait) -> RateLimited:
+        name, until_ms = self.adapter.name, wait.until_ms
+        wait_ms = max(until_ms - self.clock.wall_ms(), 1)
+        if wait.limit:
+            return RateLimited(name, wait.limit, wait_ms)
+        return LeftAlone(name, wait.reason, until_ms=until_ms, retry_after_ms=wait_ms)
 
     async def _send(self, flight: _Flight) -> Answer:
         request = flight.request
+        left_ms = flight.deadline_ms - self.clock.wall_ms()
         async with (
-            asyncio.timeout(self.ingest.request_timeout_ms / 1000),
+            asyncio.timeout(left_ms / 1000),
             self.client.stream(
                 "GET",
                 join(self.exchange.rest_url, request.path),

@@ -64,10 +64,10 @@ class Terms:
 
 
 def terms_of(exchange: Exchange, *, egress: str, refused_ms: int) -> Terms:
-    """Return an exchange's terms; a limit by key without a key is one by address."""
+    """Return an exchange's terms; without a key no limit counts by it."""
     limits = exchange.limits
     if not exchange.key:
-        limits = tuple(msgspec.structs.replace(one, scope="address") for one in limits)
+        limits = tuple(limit for limit in limits if limit.scope == "address")
     scopes = {"address": f"address:{egress}"}
     if any(limit.scope == "key" for limit in limits):
         digest = blake2b(exchange.key.encode(), digest_size=8).hexdigest()
@@ -97,13 +97,24 @@ class Purse:
         # The newest state that the store has acknowledged, or told.
         self._known: dict[str, Book] = {}
         self._owed: deque[Change] = deque(maxlen=_OWED_MAX)
+        # Reserved by this process, and in the books since.
+        self._own: set[int] = set()
+
+    def counts(self, limit: str) -> bool:
+        """Tell whether there is a limit of this name."""
+        return any(one.name == limit for one in self._terms.limits)
 
     async def reserve(
-        self, costs: Sequence[tuple[str, int]], *, priority: Priority
+        self,
+        costs: Sequence[tuple[str, int]],
+        *,
+        priority: Priority,
+        flight_ms: int = 0,
     ) -> Reservation | Wait:
         """Reserve from all limits at once, or say what to wait for.
 
-        Cancelled, it may have been reserved, and then stays spent.
+        ``flight_ms`` is how long from its ``sent_ms`` it may take to land, where the
+        caller sees to that. Cancelled, it may have been reserved, and then stays spent.
 
         Raises:
             StoreDown: the store cannot be reached, so nothing may be spent.
@@ -111,18 +122,28 @@ class Purse:
 
         def take(budget: Budget) -> Reservation | Wait:
             now_ms = self._clock.wall_ms()
-            return budget.reserve(costs, now_ms=now_ms, priority=priority)
+            return budget.reserve(
+                costs, now_ms=now_ms, priority=priority, flight_ms=flight_ms
+            )
 
         return await self._change(take)
 
     async def settle(
-        self, reservation: Reservation, usages: Sequence[Usage], *, now_ms: int
+        self,
+        reservation: Reservation,
+        usages: Sequence[Usage],
+        *,
+        now_ms: int,
+        late_ms: int = 0,
     ) -> None:
         """Correct a reservation by what its answer tells, at the answer's arrival.
 
-        Where the store is away, it is done when it is back.
+        What goes with it may land by ``late_ms`` later. Where the store is away, it is
+        done when it is back.
         """
-        await self._note(lambda one: one.settle(reservation, usages, now_ms=now_ms))
+        await self._note(
+            lambda one: one.settle(reservation, usages, now_ms=now_ms, late_ms=late_ms)
+        )
 
     async def cancel(self, reservation: Reservation) -> None:
         """Give a reservation back: its request has certainly not been sent."""
@@ -190,8 +211,19 @@ class Purse:
                 budget.revise(self._clock.wall_ms())
                 if await self._write(books):
                     self._paid(owed)
+                    self._note_own(outcome, books)
                     return outcome
         raise StoreDown(address(self._ledgers.url), "its ledger never stands still")
+
+    def _note_own(self, outcome: object, books: Mapping[str, Book]) -> None:
+        if isinstance(outcome, Reservation):
+            self._own.add(outcome.id)
+        self._own &= {
+            entry.id
+            for book in books.values()
+            for ledger in book.ledgers.values()
+            for entry in ledger.entries
+        }
 
     def _paid(self, changes: Sequence[Change]) -> None:
         # More may be owed by now, and the oldest may have made room for it.
@@ -205,10 +237,11 @@ class Purse:
         books: dict[str, Book] = {}
         for scope, stored in zip(self._limits, self._stored, strict=True):
             known = self._known.get(scope)
-            book, lost = follow(_read(stored), known and _copy(known), now_ms)
+            memory = known and _copy(known)
+            book, lost = follow(_read(stored), memory, now_ms, self._own)
             stock(book, self._limits[scope], now_ms)
-            if lost:
-                recover(book, now_ms, self._terms.flight_ms)
+            if lost and memory is not None:
+                recover(book, memory, now_ms, self._terms.flight_ms)
             books[scope] = book
         return books
 

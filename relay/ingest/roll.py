@@ -11,6 +11,9 @@ from msgspec import Struct
 
 # An acknowledgement takes milliseconds; Kraken's notes say "a few seconds".
 ANSWER_MS: Final = 5_000
+# So often in a row an acknowledgement leaves out what the exchange will not stream: the
+# first time it may have been a passing state, and an answer that came too early.
+_OMITTED_MAX: Final = 2
 # Asking again costs messages, so each time it is put off for twice as long.
 _ANSWER_MAX_MS: Final = 600_000
 _DOUBLINGS_MAX: Final = 10
@@ -29,11 +32,13 @@ class Step(Struct, frozen=True):
 class _Asked(Struct):
     """One symbol's request: how often it was made, and when the last one left.
 
-    None while it has not.
+    None while it has not. ``omitted`` counts the acknowledgements without it, of one
+    request at most one.
     """
 
     times: int = 1
     at_ms: int | None = None
+    omitted: int = 0
 
     def due_ms(self) -> int:
         """Return when to ask again."""
@@ -59,6 +64,8 @@ class Roll:
         self._suspects: deque[tuple[str, ...]] = deque()
         # The half that was asked for last.
         self._trial: tuple[str, ...] = ()
+        # Granted, but to be left and asked for anew.
+        self._renewed: set[str] = set()
 
     @property
     def waiting(self) -> bool:
@@ -76,6 +83,10 @@ class Roll:
     def want(self, symbols: Iterable[str]) -> None:
         """Want these from now on, and no others."""
         self.wanted = frozenset(symbols)
+
+    def renew(self, symbols: Iterable[str]) -> None:
+        """Leave these and ask for them anew: nothing comes of what was granted."""
+        self._renewed |= self.granted.intersection(symbols)
 
     def grant(self, symbols: Iterable[str]) -> None:
         """Note that these are subscribed: acknowledged, or heard of."""
@@ -102,18 +113,33 @@ class Roll:
             self._forget(symbol)
         return lost
 
+    def omit(self, symbols: Iterable[str]) -> tuple[str, ...]:
+        """Note that an acknowledgement leaves these out; return those given up.
+
+        What has been heard of is subscribed, whatever an acknowledgement says.
+        """
+        asked = [symbol for symbol in symbols if symbol in self._asked]
+        for symbol in asked:
+            one = self._asked[symbol]
+            one.omitted = min(one.omitted + 1, one.times)
+        return self.refuse(
+            symbol for symbol in asked if self._asked[symbol].omitted >= _OMITTED_MAX
+        )
+
     def _forget(self, symbol: str) -> None:
         self._asked.pop(symbol, None)
         self.granted.discard(symbol)
 
-    def refuse_request(self) -> tuple[str, ...]:
+    def refuse_request(self, named: Iterable[str] = ()) -> tuple[str, ...]:
         """Note that a request was refused as a whole; return whom it was for.
 
-        Nobody as long as the culprit is not found.
+        Nobody as long as the culprit is not found. ``named`` are those it was for;
+        empty where that is not known.
         """
         waiting = [symbol for symbol in self._trial if symbol in self._asked]
-        suspects = waiting or sorted(self._asked)
-        self._trial = ()
+        among = set(named) or set(waiting) or set(self._asked)
+        suspects = sorted(self._asked.keys() & among)
+        self._trial = tuple(one for one in self._trial if one not in suspects)
         if len(suspects) == 1:
             return self.refuse(suspects)
         for symbol in suspects:
@@ -129,7 +155,8 @@ class Roll:
 
     def step(self, now_ms: int) -> Step:
         """Return what to leave and what to ask for now; both count as done."""
-        drop = tuple(sorted(self._held() - self.wanted))
+        drop = tuple(sorted((self._held() - self.wanted) | self._renewed))
+        self._renewed.clear()
         for symbol in drop:
             self._forget(symbol)
         self._trial = tuple(self._untried(self._trial, now_ms))
@@ -138,7 +165,8 @@ class Roll:
             add = tuple(sorted({*self._missing(), *self._overdue(now_ms)}))
         for symbol in add:
             before = self._asked.get(symbol)
-            self._asked[symbol] = _Asked(before.times + 1 if before else 1)
+            times, omitted = (before.times, before.omitted) if before else (0, 0)
+            self._asked[symbol] = _Asked(times + 1, omitted=omitted)
         return Step(drop, add)
 
     def _untried(self, trial: tuple[str, ...], now_ms: int) -> Iterator[str]:

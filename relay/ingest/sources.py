@@ -24,10 +24,11 @@ class Feed:
     only with the first thing really heard. Silence is the feed's, not the
     instrument's: any frame, heartbeat or answer breaks it. ``fresh`` is a feed of a
     board that began with nothing: it has not been silent, only not heard yet.
+    Since ``wrong_ms`` all it says is of the future, which is as good as silence.
     """
 
     __slots__ = ("assumed", "fresh", "heard_ms", "name", "reason", "silent_ms",
-                 "since_ms", "steady_ms")  # fmt: skip
+                 "since_ms", "steady_ms", "wrong_ms")  # fmt: skip
 
     def __init__(self, name: str, silent_ms: int) -> None:
         self.name, self.silent_ms = name, silent_ms
@@ -36,9 +37,12 @@ class Feed:
         self.assumed = False
         self.fresh = True
         self.reason = "never heard"
+        self.wrong_ms: int | None = None
 
     def hear(self, now_ms: int) -> None:
-        """Note a sign of life."""
+        """Note a sign of life; a second one in a millisecond says nothing new."""
+        if now_ms == self.heard_ms and not self.assumed and not self.reason:
+            return
         if not self.is_alive(now_ms):
             self.fresh = self.fresh and self.heard_ms is None
             self.since_ms = self.steady_ms = now_ms
@@ -52,7 +56,9 @@ class Feed:
         self.assumed = True
 
     def is_alive(self, now_ms: int) -> bool:
-        """Tell whether it is not silent."""
+        """Tell whether it is not silent, and says what can be true."""
+        if self.wrong_ms is not None and now_ms - self.wrong_ms > self.silent_ms:
+            return False
         return self.heard_ms is not None and now_ms - self.heard_ms <= self.silent_ms
 
     def is_steady(self, now_ms: int, steady_ms: int) -> bool:
@@ -67,6 +73,8 @@ class Feed:
             self.heard_ms = now_ms
             self.since_ms = min(self.since_ms, now_ms)
             self.steady_ms = min(self.steady_ms, now_ms)
+        if self.wrong_ms is not None:
+            self.wrong_ms = min(self.wrong_ms, now_ms)
 
 
 class Jump(Struct):

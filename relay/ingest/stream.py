@@ -65,6 +65,17 @@ class Stream:
         """Symbols that the exchange will not stream, and what it said."""
         return {symbol: one.reason for symbol, one in self._refused.items()}
 
+    @property
+    def granted(self) -> set[str]:
+        """Symbols that the exchange has granted, over all connections."""
+        return set().union(*(line.granted for line in self._lines))
+
+    def renew(self, symbols: Iterable[str], reason: str, *, replace: bool) -> None:
+        """Subscribe anew to what is granted and silent, or replace its connections."""
+        silent = frozenset(symbols)
+        for line in self._lines:
+            line.renew(silent, reason, replace=replace)
+
     def want(self, symbols: Iterable[str]) -> None:
         """Want these symbols of the exchange from now on, and no others."""
         wanted = frozenset(symbols)
@@ -104,6 +115,7 @@ class Stream:
                 ingest=self.ingest,
                 clock=self.clock,
                 tls=httpx.create_ssl_context() if url.startswith("wss:") else None,
+                purse=self.purse,
             ),
             purse=self.purse,
             breaker=self.breaker,

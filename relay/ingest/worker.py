@@ -13,9 +13,10 @@ from typing import Final
 from relay.clock import Clock
 from relay.config import Settings
 from relay.errors import LeaseLost, OutOfStep, StoreDown
+from relay.ingest.parts import Parts, open_intakes
 from relay.ingest.pull import open_client
 from relay.ingest.report import Report
-from relay.ingest.term import Parts, Ringing, Term, open_intakes
+from relay.ingest.term import Ringing, Term
 from relay.ingest.timetable import looped, scheduled
 from relay.store.client import Client
 from relay.store.keys import Keys

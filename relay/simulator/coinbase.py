@@ -4,19 +4,16 @@ Source: docs.cdp.coinbase.com of 2026; the limit on public requests is the older
 documentation's, its answer the official client's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
-from relay.simulator import coinbase_products
-from relay.simulator.coinbase_products import alias, twin
+from relay.simulator.coinbase_products import CoinbaseHouse, alias, twin
 from relay.simulator.coinbase_talk import AdvancedTalk, ticker_text
 from relay.simulator.iso import iso_s, iso_us
-from relay.simulator.ledger import Account
 from relay.simulator.limits import RollingWindow
 from relay.simulator.listing import TRADING, Symbol, short_text
 from relay.simulator.wire import (
     Answer,
-    Exchange,
     Request,
     World,
     answer_json,
@@ -29,14 +26,15 @@ _BROKERAGE: Final = "/api/v3/brokerage/"
 _CANDLES_MOST: Final = 350
 
 
-class Coinbase(Exchange):
+class Coinbase(CoinbaseHouse):
     """Advanced Trade as one address sees it."""
 
     name = "coinbase"
 
     def __init__(self, world: World) -> None:
-        super().__init__(world, offset_ppm=coinbase_products.OFFSET_PPM)
+        super().__init__(world)
         self._settings = world.settings.coinbase
+        self.messages_most = self._settings.messages
         self.apart = False
         """Whether tickers are sent one by one, because a fault names a product."""
         self._tickers: dict[str, bytes] = {}
@@ -47,14 +45,6 @@ class Coinbase(Exchange):
             "candles": {},
         }
         self._sent_ms = dict.fromkeys(self._changed, 0)
-        coinbase_products.fill(self.listing, world.market)
-
-    def list_new(self, symbol: str, value: Mapping[str, str], now_ms: int) -> Symbol:
-        """List a product that was not there before."""
-        del symbol
-        return coinbase_products.list_new(
-            self.listing, self.world.market, value, now_ms
-        )
 
     # WebSocket.
 
@@ -69,18 +59,6 @@ class Coinbase(Exchange):
             request.account.breach("attempts")
             return None
         return AdvancedTalk(self, request)
-
-    def may_send(self, account: Account, now_ms: int) -> bool:
-        """Count a message of an address; the ninth within a second is too many."""
-        messages = self.limit(
-            "messages_1s",
-            account.client.address,
-            lambda: RollingWindow(self._settings.messages, _SECOND_MS),
-        )
-        within = messages.spend(1, now_ms)
-        if not within:
-            account.breach("messages")
-        return within
 
     def show(self, symbol: Symbol, now_ms: int, *, traded: bool) -> None:
         """Keep what changed until the next beat, so that bursts are merged."""

@@ -3,21 +3,19 @@
 Source: docs.cdp.coinbase.com (Exchange) of 2026 and what others saw live.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from hashlib import md5
 from typing import Any, Final
 
 from msgspec import Raw
 
-from relay.simulator import coinbase_products
 from relay.simulator.coinbase_exchange_talk import ExchangeTalk
+from relay.simulator.coinbase_products import CoinbaseHouse
 from relay.simulator.iso import iso_ms, iso_us
-from relay.simulator.ledger import Account
-from relay.simulator.limits import LeakyBucket, RollingWindow
+from relay.simulator.limits import LeakyBucket
 from relay.simulator.listing import TRADING, Quote, Symbol, short_text
 from relay.simulator.wire import (
     Answer,
-    Exchange,
     Request,
     World,
     answer_json,
@@ -27,24 +25,17 @@ from relay.simulator.wire import (
 _SECOND_MS: Final = 1_000
 
 
-class CoinbaseExchange(Exchange):
+class CoinbaseExchange(CoinbaseHouse):
     """The Exchange feed and API as one address sees them."""
 
     name = "coinbase_exchange"
 
     def __init__(self, world: World) -> None:
-        super().__init__(world, offset_ppm=coinbase_products.OFFSET_PPM)
+        super().__init__(world)
         self._settings = world.settings.coinbase
+        self.messages_most = self._settings.exchange_messages
         self._changed: dict[str, Symbol] = {}
         self._batch_ms = 0
-        coinbase_products.fill(self.listing, world.market)
-
-    def list_new(self, symbol: str, value: Mapping[str, str], now_ms: int) -> Symbol:
-        """List a product that was not there before."""
-        del symbol
-        return coinbase_products.list_new(
-            self.listing, self.world.market, value, now_ms
-        )
 
     # WebSocket.
 
@@ -64,18 +55,6 @@ class CoinbaseExchange(Exchange):
             request.account.breach("attempts")
             return None
         return ExchangeTalk(self, request)
-
-    def may_send(self, account: Account, now_ms: int) -> bool:
-        """Count a message of an address."""
-        messages = self.limit(
-            "messages_1s",
-            account.client.address,
-            lambda: RollingWindow(self._settings.exchange_messages, _SECOND_MS),
-        )
-        within = messages.spend(1, now_ms)
-        if not within:
-            account.breach("messages")
-        return within
 
     def show(self, symbol: Symbol, now_ms: int, *, traded: bool) -> None:
         """Send a symbol's tickers and matches; each match has its own frame."""

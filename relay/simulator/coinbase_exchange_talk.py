@@ -4,16 +4,14 @@ Source: docs.cdp.coinbase.com (Exchange channels, errors) of 2026; ``ticker_1000
 as observed in October 2026.
 """
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
+from relay.simulator.coinbase_products import CoinbaseHouse
 from relay.simulator.iso import iso_us
 from relay.simulator.listing import TRADING, Quote, Symbol, short_text
 from relay.simulator.wire import Conversation, Request, decode_json, text_list
-
-if TYPE_CHECKING:
-    from relay.simulator.coinbase_exchange import CoinbaseExchange
 
 _OPEN_CHANNELS: Final = frozenset(
     {"ticker", "ticker_batch", "matches", "heartbeat", "status", "level2_batch"}
@@ -25,7 +23,7 @@ _SPOKEN: Final = {"ticker_batch": "ticker_1000"}
 class ExchangeTalk(Conversation):
     """One connection to the Exchange feed."""
 
-    def __init__(self, house: "CoinbaseExchange", request: Request) -> None:
+    def __init__(self, house: CoinbaseHouse, request: Request) -> None:
         super().__init__(request.account, request.now_ms)
         self._house = house
         self._settings = house.world.settings.coinbase
@@ -129,10 +127,16 @@ class ExchangeTalk(Conversation):
         if channel == "status":
             self.say_control({"type": "status", "products": [], "currencies": []})
         make = _SNAPSHOTS.get(channel)
-        for name in products if make else ():
-            quote = self._house.listing.symbols[name].look()
+        for name in products:
+            symbol = self._house.listing.symbols[name]
             if make is not None:
-                self.say(make(quote, now_ms), name)
+                self.say(make(symbol.look(), now_ms), name)
+            elif channel in _TICKERS:
+                self._say_ticker(symbol, now_ms)
+
+    def _say_ticker(self, symbol: Symbol, now_ms: int) -> None:
+        ahead_ms = self._house.clock_ms(now_ms) - now_ms
+        self.say(_ticker_frame(symbol.look(), ahead_ms), symbol.name)
 
     def show(self, symbol: Symbol, now_ms: int, *, traded: bool) -> None:
         """Send what one product shows now."""
@@ -142,7 +146,7 @@ class ExchangeTalk(Conversation):
         if not traded:
             return
         if name in self.channels.get("ticker", ()):
-            self.say(ticker_frame(symbol.look(), now_ms), name)
+            self._say_ticker(symbol, now_ms)
         if name in self.channels.get("matches", ()):
             self.say(_match_frame(symbol.look(), now_ms, "match"), name)
 
@@ -150,7 +154,7 @@ class ExchangeTalk(Conversation):
         """Send the tickers of the batch channel that changed."""
         for name in self.channels.get("ticker_batch", ()):
             if name in changed:
-                self.say(ticker_frame(changed[name].look(), now_ms), name)
+                self._say_ticker(changed[name], now_ms)
 
     def beat(self, now_ms: int) -> None:
         """Send heartbeats and end what asked for nothing."""
@@ -200,7 +204,7 @@ def _size(quote: Quote, lots: int) -> str:
     return short_text(lots, quote.symbol.lot_decimals)
 
 
-def ticker_frame(quote: Quote, now_ms: int) -> bytes:
+def _ticker_frame(quote: Quote, ahead_ms: int) -> bytes:
     """Write one ticker; ``sequence`` jumps, as it counts all book events."""
     return msgspec.json.encode(
         {
@@ -218,7 +222,7 @@ def ticker_frame(quote: Quote, now_ms: int) -> bytes:
             "best_ask": quote.price(quote.ask),
             "best_ask_size": _size(quote, quote.ask_size),
             "side": "buy" if quote.rising else "sell",
-            "time": iso_us(quote.moved_ms or now_ms, quote.moved_us),
+            "time": iso_us(quote.moved_ms + ahead_ms, quote.moved_us),
             "trade_id": quote.trades,
             "last_size": _size(quote, quote.last_size),
         }
@@ -273,9 +277,8 @@ def _level_update(quote: Quote, now_ms: int) -> bytes:
     )
 
 
+_TICKERS: Final = ("ticker", "ticker_batch")
 _SNAPSHOTS: Final = {
-    "ticker": ticker_frame,
-    "ticker_batch": ticker_frame,
     "matches": _last_match,
     "level2_batch": _level_snapshot,
 }

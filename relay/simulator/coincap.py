@@ -3,26 +3,23 @@
 Source: pro.coincap.io/api-docs as clients quoted it in 2025 and 2026.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
+from relay.simulator.aggregator import Aggregator
 from relay.simulator.assets import AssetRow
 from relay.simulator.limits import MonthWindow, RollingWindow
 from relay.simulator.listing import (
     Quote,
-    Spelling,
     Symbol,
     decimal_text,
-    price_decimals,
 )
-from relay.simulator.market import Asset
 from relay.simulator.wire import (
     CONTROL,
     Answer,
     Conversation,
-    Exchange,
     Frame,
     Request,
     World,
@@ -44,37 +41,21 @@ _CLONE: Final = {"id": "bitcoin-clone", "rank": "2411", "symbol": "BTC"}
 _GHOST: Final = {"id": "ghost-coin", "rank": "2950", "symbol": "GHOST"}
 
 
-class Coincap(Exchange):
+class Coincap(Aggregator):
     """The aggregator as one key sees it; symbols are slugs."""
 
     name = "coincap"
+    finer = 2
 
     def __init__(self, world: World) -> None:
         super().__init__(world, offset_ppm=15)
         self._settings = world.settings.coincap
         self._changed: dict[str, Symbol] = {}
         self._pushed_ms = 0
-        for asset in list(world.market.assets):
-            if asset.row.listed:
-                self._list(asset)
 
-    def _list(self, asset: Asset) -> Symbol:
-        decimals = price_decimals(asset.row.price) + 2
-        spelling = Spelling(
-            name=asset.row.slug,
-            base=asset.row.symbol,
-            quote="USD",
-            decimals=decimals,
-            shown=decimals,
-            lot_decimals=8,
-        )
-        return self.listing.add(spelling, asset)
-
-    def list_new(self, symbol: str, value: Mapping[str, str], now_ms: int) -> Symbol:
-        """List an asset that was not there before."""
-        base = value.get("base", symbol.upper())
-        row = AssetRow(base, base, symbol, symbol, value["price"], 1, 9, base, "")
-        return self._list(self.world.market.add(row, now_ms))
+    def symbol_of(self, row: AssetRow) -> str:
+        """Return its slug."""
+        return row.slug
 
     # WebSocket.
 

@@ -4,22 +4,20 @@ Source: the OpenAPI files of 2026-06-22, documentation pages of 2026, and answer
 recorded in 2021.
 """
 
-from collections.abc import Mapping
 from hashlib import md5
 from typing import Final
 
 from msgspec import Struct
 
+from relay.simulator.aggregator import Aggregator
 from relay.simulator.assets import AssetRow
 from relay.simulator.coingecko_coins import Coins
 from relay.simulator.iso import iso_ms
 from relay.simulator.limits import MonthWindow, RollingWindow
-from relay.simulator.listing import Spelling, Symbol, price_decimals
-from relay.simulator.market import Asset
+from relay.simulator.listing import Symbol
 from relay.simulator.wire import (
     Answer,
     Conversation,
-    Exchange,
     Request,
     World,
     answer_html,
@@ -44,10 +42,11 @@ class _Kept(Struct):
     made_ms: int
 
 
-class Coingecko(Exchange):
+class Coingecko(Aggregator):
     """The aggregator as one key or address sees it; symbols are its ids."""
 
     name = "coingecko"
+    finer = 4
 
     def __init__(self, world: World) -> None:
         super().__init__(world, offset_ppm=-10)
@@ -55,27 +54,10 @@ class Coingecko(Exchange):
         self._kept: list[dict[str, _Kept]] = [{} for _ in range(self._settings.edges)]
         self._requests = 0
         self._coins = Coins(self.listing, world.market)
-        for asset in list(world.market.assets):
-            if asset.row.listed:
-                self._list(asset)
 
-    def _list(self, asset: Asset) -> Symbol:
-        decimals = price_decimals(asset.row.price) + 4
-        spelling = Spelling(
-            name=asset.row.gecko,
-            base=asset.row.symbol,
-            quote="USD",
-            decimals=decimals,
-            shown=decimals,
-            lot_decimals=8,
-        )
-        return self.listing.add(spelling, asset)
-
-    def list_new(self, symbol: str, value: Mapping[str, str], now_ms: int) -> Symbol:
-        """List a coin that was not there before."""
-        base = value.get("base", symbol.upper())
-        row = AssetRow(base, base, symbol, symbol, value["price"], 1, 9, base, "")
-        return self._list(self.world.market.add(row, now_ms))
+    def symbol_of(self, row: AssetRow) -> str:
+        """Return its id."""
+        return row.gecko
 
     def greet(self, request: Request) -> Conversation | Answer:
         """Refuse: the WebSocket is for the larger plans."""

@@ -14,7 +14,7 @@ from relay.simulator.listing import is_number
 
 FaultName = Literal[
     "cut",  # end the connection; value: "mid-frame", or a close code
-    "silence",  # the connection stays, nothing is sent; REST hangs
+    "silence",  # the connection stays, nothing is sent; REST hangs; or one symbol only
     "garbage",  # instead of the frame or body; value: what to send
     "delay",  # by value milliseconds
     "repeat",  # each frame value times more
@@ -26,7 +26,9 @@ FaultName = Literal[
     "ignore",  # what the client says is not heard
     "refuse",  # no new connection, neither REST nor WebSocket
     "server_shutdown",  # Binance announces and closes; value: milliseconds between
-    "maintenance",  # Kraken announces and closes; REST is unavailable
+    # Kraken announces and closes; REST is unavailable; or announced only, and closed
+    # after value milliseconds.
+    "maintenance",
     "unauthorized",  # CoinCap's text frame that is no JSON, then a close
     "break",  # the symbol is halted or delisted
     "listing",  # a new symbol; value: {"base": …, "quote": …, "price": …}

@@ -121,6 +121,12 @@ class Kraken(Exchange):
             if isinstance(talk, KrakenTalk):
                 talk.announce(system)
 
+    def warn(self, now_ms: int, lead_ms: int) -> None:
+        """Announce maintenance to every connection, and close it after a while."""
+        for talk in self.conversations:
+            if isinstance(talk, KrakenTalk):
+                talk.warn(now_ms + lead_ms)
+
     # REST.
 
     def refusal(self, status: int, request: Request, retry_after_s: int) -> Answer:

@@ -48,6 +48,7 @@ class KrakenTalk(Conversation):
         self._window = RollingWindow(self._settings.messages, _SECOND_MS)
         self._number = crc32(f"{request.address}{request.now_ms}".encode())
         self._now_ms = request.now_ms
+        self._close_at_ms = 0  # when announced maintenance begins
 
     def wants(self, pair: str, triggers: set[str]) -> bool:
         """Tell whether this pair was subscribed with one of these triggers."""
@@ -180,15 +181,25 @@ class KrakenTalk(Conversation):
 
     def announce(self, system: str) -> None:
         """Send the engine's state; maintenance is followed by a close."""
+        self._say_state(system, {})
+        if system == "maintenance":
+            self.end(1001, "maintenance")
+
+    def warn(self, close_at_ms: int) -> None:
+        """Say that maintenance is near, and close when it begins."""
+        stage = {"stage": "final_warning_30s", "action": "disconnect_and_wait"}
+        self._say_state("online", {"upcoming_maintenance": [stage]})
+        self._close_at_ms = close_at_ms
+
+    def _say_state(self, system: str, more: dict[str, Any]) -> None:
         state = {
             "system": system,
             "api_version": "v2",
             "connection_id": _BIG + self._number,
             "version": "2.0.9",
+            **more,
         }
         self.say_control({"channel": "status", "type": "update", "data": [state]})
-        if system == "maintenance":
-            self.end(1001, "maintenance")
 
     def ticker(self, symbol: Symbol, kind: str) -> bytes:
         """Write one ticker; every message is complete."""
@@ -223,6 +234,8 @@ class KrakenTalk(Conversation):
         elif now_ms - self.heard_ms >= settings.idle_ms:
             self.account.breach("idle")
             self.end(1001, "idle")
+        if self._close_at_ms and now_ms >= self._close_at_ms:
+            self.end(1001, "maintenance")
 
 
 def _price(quote: Quote, ticks: int) -> str:

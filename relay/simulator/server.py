@@ -167,7 +167,10 @@ class Simulator:
         if isinstance(exchange, Binance) and fault.fault == "server_shutdown":
             exchange.shut_down(now_ms, value)
         if isinstance(exchange, Kraken) and fault.fault == "maintenance":
-            exchange.announce("maintenance", now_ms)
+            if value is None:
+                exchange.announce("maintenance", now_ms)
+            else:
+                exchange.warn(now_ms, value)
         if isinstance(exchange, Coincap) and fault.fault == "unauthorized":
             exchange.turn_away()
         for line in list(self.lines):

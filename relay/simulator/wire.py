@@ -4,6 +4,7 @@ Requests and answers of REST, frames and conversations of WebSocket, and what ev
 exchange offers the server. No exchange's protocol and no waiting.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
@@ -97,7 +98,7 @@ class Ending(Struct, frozen=True):
     reason: str = ""
 
 
-class Conversation:
+class Conversation(ABC):
     """One WebSocket connection as its exchange keeps it.
 
     It is told what was received and what time it is; what it has to say waits in
@@ -113,11 +114,11 @@ class Conversation:
         self.said_ms = now_ms
         self.subscribed = 0
 
+    @abstractmethod
     def receive(self, text: str, now_ms: int) -> None:
         """Hear a text frame."""
-        raise NotImplementedError
 
-    def pong(self, payload: bytes, now_ms: int) -> None:
+    def pong(self, payload: bytes, now_ms: int) -> None:  # noqa: B027  # nothing to do for most
         """Hear a pong; most exchanges do not listen."""
 
     def ping(self, payload: bytes, now_ms: int) -> None:
@@ -125,12 +126,12 @@ class Conversation:
         self.heard_ms = now_ms
         self.outbox.append(Frame(payload, CONTROL, opcode=PONG))
 
-    def unsay_ping(self, payload: bytes) -> None:
+    def unsay_ping(self, payload: bytes) -> None:  # noqa: B027  # nothing to do for most
         """Hear that a ping never left; most exchanges send none."""
 
+    @abstractmethod
     def beat(self, now_ms: int) -> None:
         """Do what is due at this time."""
-        raise NotImplementedError
 
     def leave(self) -> None:
         """Forget every subscription; the connection is gone."""
@@ -175,7 +176,7 @@ class World(Struct):
     faults: Faults
 
 
-class Exchange:
+class Exchange(ABC):
     """What every exchange offers the server."""
 
     name: str
@@ -188,13 +189,13 @@ class Exchange:
         self._broken: set[str] = set()
         self._silent: frozenset[str] = frozenset()
 
+    @abstractmethod
     def answer(self, request: Request) -> Answer:
         """Answer a REST request."""
-        raise NotImplementedError
 
+    @abstractmethod
     def greet(self, request: Request) -> Conversation | Answer | None:
         """Open a conversation, refuse it with an answer, or cut it with None."""
-        raise NotImplementedError
 
     def move(self, asset: Asset, now_ms: int) -> None:
         """Tell the conversations that an asset has just moved."""
@@ -204,7 +205,7 @@ class Exchange:
             if symbol.state == TRADING and symbol.name not in self._silent:
                 self.show(symbol, now_ms, traded=asset.traded)
 
-    def show(self, symbol: Symbol, now_ms: int, *, traded: bool) -> None:
+    def show(self, symbol: Symbol, now_ms: int, *, traded: bool) -> None:  # noqa: B027  # nothing to do for most
         """Tell the conversations what one symbol shows now."""
 
     def beat(self, now_ms: int) -> None:
@@ -232,11 +233,11 @@ class Exchange:
         """Give the listed symbol of that name."""
         return self.listing.symbols.get(name)
 
+    @abstractmethod
     def list_new(self, symbol: str, value: Mapping[str, str], now_ms: int) -> Symbol:
         """List a symbol that was not there before."""
-        raise NotImplementedError
 
-    def listed(self, symbol: Symbol, now_ms: int) -> None:
+    def listed(self, symbol: Symbol, now_ms: int) -> None:  # noqa: B027  # nothing to do for most
         """Tell the conversations that a symbol's state has changed."""
 
     def heed_faults(self, now_ms: int) -> None:

@@ -124,7 +124,7 @@ def test_the_symbol_table_is_asked_for_without_what_makes_it_large() -> None:
             purpose="symbols",
             path="/api/v3/exchangeInfo",
             query=(("showPermissionSets", "false"),),
-            costs=(("weight", 20),),
+            costs=(("weight", 20), ("requests", 1)),
         )
     ]
 
@@ -178,7 +178,7 @@ def test_a_snapshot_costs_as_little_as_the_table_of_weights_allows(
     """Twenty symbols cost 2, twenty-one cost 40, all of them 80."""
     requests = ADAPTER.snapshot_requests(listings(count))
     assert [request.costs for request in requests] == [
-        (("weight", weight),) for weight in weights
+        (("weight", weight), ("requests", 1)) for weight in weights
     ]
 
 
@@ -403,6 +403,19 @@ def test_the_headers_tell_the_weight_of_the_whole_address(
 ORDERS = '{"rateLimitType":"ORDERS","interval":"SECOND","intervalNum":10,"limit":100}'
 WEIGHT = ORDERS.replace("ORDERS", "REQUEST_WEIGHT").replace("SECOND", "MINUTE")
 WEIGHT = WEIGHT.replace(":10,", ":1,").replace(":100}", ":1200}")
+
+
+def test_the_limit_of_raw_requests_is_read_as_well() -> None:
+    """It counts requests whatever they weigh, and its documents disagree about it."""
+    raw = WEIGHT.replace("REQUEST_WEIGHT", "RAW_REQUESTS").replace(":1,", ":5,")
+    body = f'{{"rateLimits":[{WEIGHT},{raw}],"symbols":[]}}'
+    headers = {"x-mbx-used-weight-1m": "7"}
+    assert ADAPTER.read_usage(
+        answer_to(request_of("exchangeInfo"), body, headers=headers)
+    ) == [
+        Usage(limit="weight", used=7, most=1_200),
+        Usage(limit="requests", most=1_200),
+    ]
 
 
 @pytest.mark.parametrize(

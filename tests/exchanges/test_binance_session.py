@@ -61,6 +61,35 @@ def read(frame: bytes) -> list[Update]:
     return list(session().receive(frame, received_ms=AT))
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        BOOK,
+        FUTURES_BOOK,
+        b'{"u":7,"s":"BTCUSDT","b":"0.00000000","a":"5.10"}',
+        b'{"u":7,"s":"BTCUSDT","b":"5.00","a":"0"}',
+        b'{"u":7,"s":"BTCUSDT","b":"0","a":"0"}',
+        b'{"u":7,"s":"BTCUSDT","b":"1e-07","a":"2E-7"}',
+        b'{"u":7,"s":"BTCUSDT","b":5.10,"a":6}',
+        b'{"u":7,"s":"BTCUSDT","b":null,"a":"6.0"}',
+        b'{"u":7,"s":"BTCUSDT","b":"5.0"}',
+        DAY,
+        TRADE,
+        DEPTH,
+    ],
+)
+def test_a_best_price_reads_the_same_in_its_envelope_as_raw(payload: bytes) -> None:
+    """In its envelope it is read in one go, and only what is as usual."""
+    enveloped = b'{"stream":"btcusdt@bookTicker","data":%b}' % payload
+    assert read(enveloped) == read(payload)
+
+
+def test_a_best_price_that_names_no_symbol_is_refused_in_its_envelope() -> None:
+    """The quick way must not let through what the other one refuses."""
+    with pytest.raises(FrameError, match="names no symbol"):
+        read(b'{"stream":"@bookTicker","data":{"u":7,"s":"","b":"5.0","a":"6.0"}}')
+
+
 def wrapped(data: bytes, stream: str = "btcusdt@any") -> bytes:
     """Put a payload into the combined envelope."""
     return b'{"stream":"%s","data":%s}' % (stream.encode(), data)
@@ -438,6 +467,16 @@ ANSWERS: list[tuple[bytes, list[Notice]]] = [
         [Rejected((), "Unknown property (code 0)")],
     ),
     (b'{"code":2,"msg":"Invalid request","id":2}', []),
+    (
+        b'{"code":2,"msg":"Invalid request: invalid stream","id":3}',
+        [
+            Rejected(
+                ("BTCUSDT", "E-USDT"),
+                "Invalid request: invalid stream (code 2)",
+                whole=True,
+            )
+        ],
+    ),
 ]
 
 
@@ -449,6 +488,7 @@ def test_answers_say_what_became_of_a_request(
     connection = session()
     connection.subscribe(["ETHUSDT"])
     connection.unsubscribe(["LTCUSDT"])
+    connection.subscribe(["BTCUSDT", "E-USDT"])
     assert connection.receive(frame, received_ms=AT) == ()
     assert connection.notices == notices
 

@@ -52,7 +52,7 @@ def test_a_capture_of_what_was_asked_is_confirmed(recorded: Path) -> None:
     session.opened()
     replay(recorded / "coinbase" / "cryptofeed_exchange_2021-04-17.ws.gz", session)
     kinds = [type(notice).__name__ for notice in session.notices]
-    assert kinds == ["Rejected", "Confirmed"]
+    assert kinds == ["Omitted", "Confirmed"]
 
 
 def test_answers_of_2017_are_read(recorded: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.errors import FrameError
-from relay.exchanges.adapter import Closing, Confirmed, Gap, Notice, Rejected
+from relay.exchanges.adapter import Closing, Confirmed, Gap, Notice, Omitted, Rejected
 from relay.exchanges.coinbase_exchange_session import CoinbaseExchangeSession
 from relay.model import Update
 
@@ -258,7 +258,7 @@ def test_an_acknowledgement_is_compared_with_what_was_asked() -> None:
     )
     assert told(connection, state) == [
         Confirmed(("BTC-USD", "ETH-USD")),
-        Rejected(("FOO-USD",), LEFT_OUT, retry=True),
+        Omitted(("FOO-USD",), LEFT_OUT),
     ]
     connection.unsubscribe(["ETH-USD", "FOO-USD"])
     assert told(connection, ack(ticker=["BTC-USD"], status=None)) == []
@@ -268,7 +268,7 @@ def test_an_empty_state_loses_everything() -> None:
     """Recorded: ``channels`` can be empty."""
     connection = session("BTC-USD")
     connection.opened()
-    assert told(connection, ack()) == [Rejected(("BTC-USD",), LEFT_OUT, retry=True)]
+    assert told(connection, ack()) == [Omitted(("BTC-USD",), LEFT_OUT)]
 
 
 def test_ticker_batch_is_acknowledged_under_another_name() -> None:
@@ -294,7 +294,7 @@ def test_a_request_can_be_refused_and_acknowledged() -> None:
     connection.subscribe(["ETH-USD"])
     assert told(connection, ack(ticker=["BTC-USD"])) == [
         Confirmed(("BTC-USD",)),
-        Rejected(("FOO-USD",), LEFT_OUT, retry=True),
+        Omitted(("FOO-USD",), LEFT_OUT),
     ]
     assert told(connection, frame(FOO)) == [Rejected(("FOO-USD",), WHY)]
     state = ack(ticker=["ETH-USD", "BTC-USD"])
@@ -313,6 +313,10 @@ def test_an_error_without_a_product_refuses_the_oldest_open_request() -> None:
         Rejected(("ETH-USD",), "Failed to subscribe")
     ]
     assert told(connection, error) == [Rejected((), reason)]
+    connection.subscribe(["LTC-USD", "XRP-USD"])
+    assert told(connection, error) == [
+        Rejected(("LTC-USD", "XRP-USD"), reason, whole=True)
+    ]
 
 
 def test_a_refused_unsubscription_loses_nothing() -> None:

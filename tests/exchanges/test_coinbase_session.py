@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.errors import FrameError
-from relay.exchanges.adapter import Confirmed, Gap, Notice, Rejected
+from relay.exchanges.adapter import Confirmed, Gap, Notice, Omitted, Rejected
 from relay.exchanges.coinbase_session import CoinbaseSession, Roll
 from relay.model import Update
 
@@ -297,7 +297,7 @@ def test_an_acknowledgement_is_compared_with_what_was_asked() -> None:
     notices = told(connection, ack(1, heartbeats=["heartbeats"], ticker=["BTC-USD"]))
     assert notices == [
         Confirmed(("BTC-USD",)),
-        Rejected(("FOO-USD",), "left out of the acknowledgement", retry=True),
+        Omitted(("FOO-USD",), "left out of the acknowledgement"),
     ]
 
 
@@ -321,7 +321,7 @@ def test_a_product_that_vanishes_from_the_state_is_asked_for_again() -> None:
     connection.opened()
     told(connection, ack(0, ticker=["BTC-USD"]))
     reason = "left out of the acknowledgement"
-    assert told(connection, ack(1)) == [Rejected(("BTC-USD",), reason, retry=True)]
+    assert told(connection, ack(1)) == [Omitted(("BTC-USD",), reason)]
     assert told(connection, ack(2, ticker=["BTC-USD"])) == [Confirmed(("BTC-USD",))]
 
 
@@ -342,7 +342,7 @@ def test_a_usdc_product_is_acknowledged_as_its_usd_twin() -> None:
     connection.opened()
     assert told(connection, ack(0, ticker=["BTC-USD", "EURC-USD"])) == [
         Confirmed(("BTC-USDC",)),
-        Rejected(("EURC-USDC",), "left out of the acknowledgement", retry=True),
+        Omitted(("EURC-USDC",), "left out of the acknowledgement"),
     ]
 
 
@@ -375,6 +375,17 @@ def test_an_error_refuses_the_oldest_open_request() -> None:
     expected: list[Notice] = [Rejected(("BTC-USD",), "authentication failure")]
     assert told(connection, error) == expected
     assert told(connection, error) == [Rejected((), "authentication failure")]
+
+
+def test_an_error_over_several_products_does_not_say_whose_fault_it_was() -> None:
+    """One malformed name fails a request for a hundred good ones."""
+    connection = session("BTC-USD", "FOO USD", channels=("ticker",))
+    connection.opened()
+    error = b'{"type":"error","message":"Failed to subscribe"}'
+    expected: list[Notice] = [
+        Rejected(("BTC-USD", "FOO USD"), "Failed to subscribe", whole=True)
+    ]
+    assert told(connection, error) == expected
 
 
 def test_a_jump_of_the_connections_numbers_is_a_gap() -> None:

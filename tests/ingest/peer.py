@@ -146,8 +146,9 @@ class Notes:
     ups: int = 0
 
     def updates(self, exchange: str, updates: Sequence[Update]) -> None:
-        """Remember symbols and prices."""
+        """Remember symbols and prices, each of a frame of its own: a sign of life."""
         assert exchange == "toy"
+        self.heard_times += len(updates)
         self.prices += [(update.symbol, update.price) for update in updates]
 
     def heard(self, exchange: str) -> None:

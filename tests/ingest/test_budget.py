@@ -133,6 +133,28 @@ def test_a_wait_names_the_soonest_moment_if_what_flies_were_settled_now() -> Non
     assert wait(ask(budget, 1, NOON_MS + 50)).until_ms == NOON_MS + 1_051
 
 
+def test_whoever_knows_how_long_it_may_take_is_spent_for_no_longer() -> None:
+    """A request that is given up in time has landed by then, or never will."""
+    budget = Budget("kraken", [ONE], flight_ms=60_000)
+    costs = [("weight", 1)]
+    leave = budget.reserve(
+        costs, now_ms=NOON_MS, priority=Priority.KEEP, flight_ms=2_000
+    )
+    assert isinstance(leave, Reservation)
+    assert used(budget, NOON_MS + 3_000) == 1
+    assert used(budget, NOON_MS + 3_001) == 0
+
+
+def test_what_goes_with_an_answer_may_land_after_it() -> None:
+    """The first message follows the upgrade that it was reserved with."""
+    budget = Budget("kraken", [ONE])
+    leave = ask(budget, 1, NOON_MS)
+    assert isinstance(leave, Reservation)
+    budget.settle(leave, [], now_ms=NOON_MS + 100, late_ms=1_500)
+    assert used(budget, NOON_MS + 2_600) == 1
+    assert used(budget, NOON_MS + 2_601) == 0
+
+
 def test_what_is_never_settled_stays_spent_for_its_flight_and_its_window() -> None:
     """A crash between sending and settling must not give the weight back."""
     budget = Budget("kraken", [ONE], flight_ms=5_000)
@@ -490,10 +512,98 @@ def test_a_lost_book_counts_as_spent_until_all_that_flew_has_landed() -> None:
     """Others may have spent, and sent, what nobody remembers."""
     book = Book(born_ms=0)
     stock(book, [ONE], 0)
-    recover(book, NOON_MS, 60_000)
+    recover(book, book, NOON_MS, 60_000)
     budget = Budget("kraken", [ONE], books={"address": book})
     assert isinstance(ask(budget, 1, NOON_MS + 61_000), Wait)
     assert isinstance(ask(budget, 1, NOON_MS + 61_001), Reservation)
+
+
+def quiet(limit: Limit, now_ms: int) -> Book:
+    """Return a book of which nothing is spent any more."""
+    book = Book(born_ms=0)
+    stock(book, [limit], now_ms - DAY_MS)
+    return book
+
+
+def left(book: Book, limit: Limit, now_ms: int) -> int:
+    """Return how much a book bears."""
+    budget = Budget("binance", [limit], books={"address": book})
+    most = 0
+    while isinstance(ask(budget, 1, now_ms, limit=limit.name), Reservation):
+        most += 1
+    return most
+
+
+def test_who_remembers_a_lost_book_has_the_spare_once() -> None:
+    """Spent to the brim before, spare after: together never above the limit."""
+    known = quiet(WEIGHT, NOON_MS)
+    recover(known, known, NOON_MS, 60_000)
+    assert left(known, WEIGHT, NOON_MS) == 4
+    # Others may have had it: lost again, nothing is left.
+    recover(known, known, NOON_MS + 1, 60_000)
+    assert left(known, WEIGHT, NOON_MS + 1) == 0
+
+
+def test_what_is_remembered_is_part_of_what_was_spent() -> None:
+    """It is not counted twice, and comes back when it ends."""
+    known = quiet(WEIGHT, NOON_MS)
+    budget = Budget("binance", [WEIGHT], books={"address": known})
+    assert isinstance(ask(budget, 60, NOON_MS), Reservation)
+    recover(known, known, NOON_MS, 60_000)
+    assert left(known, WEIGHT, NOON_MS) == 4
+    brim = quiet(WEIGHT, NOON_MS)
+    budget = Budget("binance", [WEIGHT], books={"address": brim})
+    assert isinstance(ask(budget, 95, NOON_MS), Reservation)
+    recover(brim, brim, NOON_MS, 60_000)
+    assert left(brim, WEIGHT, NOON_MS) == 0
+
+
+def test_the_spare_is_one_for_all_who_find_a_book_begun_anew() -> None:
+    """A newcomer has used some of it; whoever remembers has the rest."""
+    known, fresh = quiet(WEIGHT, NOON_MS), Book(born_ms=NOON_MS)
+    stock(fresh, [WEIGHT, CONNECT], NOON_MS)
+    budget = Budget("binance", [WEIGHT], books={"address": fresh})
+    assert isinstance(ask(budget, 3, NOON_MS), Reservation)
+    recover(fresh, known, NOON_MS, 60_000)
+    assert left(fresh, WEIGHT, NOON_MS) == 1
+    # Of what is not remembered nobody knows anything.
+    assert left(fresh, CONNECT, NOON_MS) == 0
+
+
+def flown(now_ms: int, *, settled: bool) -> tuple[Book, int]:
+    """Return a book with one entry, and its id."""
+    book = Book(born_ms=1)
+    budget = Budget("binance", [WEIGHT], books={"address": book})
+    leave = ask(budget, 10, now_ms)
+    assert isinstance(leave, Reservation)
+    if settled:
+        budget.settle(leave, [], now_ms=now_ms)
+    return book, leave.id
+
+
+@pytest.mark.parametrize(
+    ("settled", "own", "at_ms", "lost"),
+    [
+        (True, False, NOON_MS, True),
+        (False, True, NOON_MS, True),
+        # Its owner may have given it back.
+        (False, False, NOON_MS, False),
+        # Somebody whose clock is ahead may have tidied it away.
+        (True, True, NOON_MS + MINUTE_MS, False),
+    ],
+)
+def test_a_book_that_lacks_what_counts_is_an_older_copy(
+    *, settled: bool, own: bool, at_ms: int, lost: bool
+) -> None:
+    """Somebody went on with it, so that its number is the newest there is."""
+    known, number = flown(NOON_MS, settled=settled)
+    stored = Book(born_ms=1, revision=known.revision + 5)
+    stock(stored, [WEIGHT], NOON_MS)
+    mine = {number} if own else set[int]()
+    assert follow(stored, known, at_ms, mine) == (stored, lost)
+    kept = structs.replace(known, revision=known.revision + 5)
+    assert follow(kept, known, at_ms, mine) == (kept, False)
+    assert follow(Book(born_ms=1, revision=1 << 60), known, at_ms, mine)[1] is False
 
 
 def test_a_store_that_forgot_is_told_from_one_that_moved_on() -> None:
@@ -507,6 +617,17 @@ def test_a_store_that_forgot_is_told_from_one_that_moved_on() -> None:
     assert follow(None, seen, 20) == (seen, True)
     assert follow(older, None, 20) == (older, False)
     assert follow(None, None, 20) == (Book(born_ms=20), False)
+
+
+def test_answers_that_overtake_each_other_within_a_millisecond_both_count() -> None:
+    """The lower count came last, and was taken first: once it let one more pass."""
+    budget = Budget("binance", [ROLLING])
+    first, second = ask(budget, 1, NOON_MS), ask(budget, 1, NOON_MS)
+    assert isinstance(first, Reservation)
+    assert isinstance(second, Reservation)
+    for leave, used in ((second, 10), (first, 9)):
+        budget.settle(leave, [Usage(limit="weight", used=used)], now_ms=NOON_MS)
+    assert isinstance(ask(budget, 1, NOON_MS), Wait)
 
 
 def test_a_published_limit_wins_when_it_is_lower() -> None:

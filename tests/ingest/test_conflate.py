@@ -8,6 +8,7 @@ from msgspec import structs
 
 from relay.config import Board, Group, load
 from relay.ingest.conflate import (
+    AHEAD,
     CROSSED,
     FUTURE,
     JUMPED,
@@ -298,7 +299,123 @@ def test_an_event_in_the_future_is_not_believed(desk: Desk) -> None:
     desk.take(update(price="1", event_ms=NOW_MS + 60_001))
     assert desk.drops() == {FUTURE: 1}
     desk.take(update(price="1", event_ms=NOW_MS + 60_000))
-    assert desk.tickers()["BTC-USD"].price == "1"
+    ticker = desk.tickers()["BTC-USD"]
+    assert (ticker.price, ticker.event_ms) == ("1", NOW_MS), "its time is not"
+
+
+def test_a_clock_that_was_ahead_and_is_set_right_holds_nothing_up(desk: Desk) -> None:
+    """Else the value of its last wrong moment would stand as live until then."""
+    for price, ahead_ms in (("1", 50_000), ("2", 50_100), ("3", -100), ("4", 0)):
+        desk.wait(1_000)
+        received_ms = desk.now_ms
+        event_ms = received_ms + ahead_ms
+        desk.take(update(price=price, event_ms=event_ms, received_ms=received_ms))
+        assert desk.tickers()["BTC-USD"].price == price
+    assert desk.drops() == {AHEAD: 2}
+
+
+def test_what_is_published_never_steps_back_when_a_clock_is_set_right(
+    desk: Desk,
+) -> None:
+    """A time that cannot be true is replaced by that of its receipt."""
+    shown: list[int] = []
+    for ahead_ms in (0, 50_000, 50_000, -100, 0):
+        desk.wait(1_000)
+        at_ms = desk.now_ms
+        price = str(len(shown) + 1)
+        desk.take(update(price=price, event_ms=at_ms + ahead_ms, received_ms=at_ms))
+        shown.append(desk.tickers()["BTC-USD"].event_ms)
+    begun_ms = NOW_MS + 1_000
+    assert shown == [
+        begun_ms,
+        begun_ms + 1_000,
+        begun_ms + 2_000,
+        begun_ms + 2_900,
+        begun_ms + 4_000,
+    ]
+
+
+def test_times_that_serve_as_numbers_begin_anew_with_the_clock(desk: Desk) -> None:
+    """Coinbase's and Kraken's tickers have no others; what is late then is late."""
+    for price, ahead_ms in (("1", 50_000), ("2", 50_000), ("3", 0), ("4", 0)):
+        desk.wait(1_000)
+        at_ms = desk.now_ms
+        event_ms = at_ms + ahead_ms
+        desk.take(
+            update(price=price, event_ms=event_ms, received_ms=at_ms, sequence=event_ms)
+        )
+        assert desk.tickers()["BTC-USD"].price == price
+    late_ms = desk.now_ms
+    desk.take(update(price="5", event_ms=NOW_MS, received_ms=late_ms, sequence=NOW_MS))
+    assert desk.cut() is None
+    assert desk.drops() == {AHEAD: 2, LATE: 1}
+
+
+def test_two_frames_of_one_moment_under_a_clock_that_is_ahead(desk: Desk) -> None:
+    """The second has nothing new to say, and its time is the first one's."""
+    desk.take(update(price="2", event_ms=NOW_MS + 50_000))
+    assert desk.tickers()["BTC-USD"].event_ms == NOW_MS
+    desk.take(update(price="2", event_ms=NOW_MS + 50_001))
+    assert desk.cut() is None
+
+
+def test_a_late_frame_stays_late_under_a_clock_that_is_ahead(desk: Desk) -> None:
+    """Its own time says so, and is as wrong as the other's."""
+    desk.take(update(price="2", event_ms=NOW_MS + 50_000))
+    desk.take(update(price="1", event_ms=NOW_MS + 49_000, received_ms=NOW_MS + 5))
+    assert desk.tickers()["BTC-USD"].price == "2"
+    assert desk.drops() == {AHEAD: 1, LATE: 1}
+
+
+def test_a_clock_a_little_ahead_is_believed(desk: Desk) -> None:
+    """Exchanges are milliseconds ahead all the time, and what is older is late."""
+    desk.take(update(price="2", event_ms=NOW_MS + 5_000))
+    desk.take(update(price="1", event_ms=NOW_MS + 4_999, received_ms=NOW_MS + 1))
+    ticker = desk.tickers()["BTC-USD"]
+    assert (ticker.price, ticker.event_ms) == ("2", NOW_MS + 5_000)
+    assert desk.drops() == {LATE: 1}
+
+
+def test_a_source_that_says_nothing_but_the_future_is_as_good_as_silent(
+    desk: Desk,
+) -> None:
+    """Its heartbeats come, and its last value would be shown as live for ever."""
+    two(desk)
+    for _ in range(32):
+        desk.wait(1_000)
+        desk.take(update(price="102", event_ms=desk.now_ms + 60_001))
+        desk.take(update("beta", price="103", received_ms=desk.now_ms))
+    ticker = desk.tickers()["BTC-USD"]
+    assert (ticker.source, ticker.price) == ("beta", "103")
+    assert desk.drops() == {FUTURE: 32}
+    # Set right, it returns when it has been steady.
+    for _ in range(12):
+        desk.wait(1_000)
+        desk.take(update(price="104", received_ms=desk.now_ms))
+        desk.take(update("beta", price="103", received_ms=desk.now_ms))
+    assert desk.tickers()["BTC-USD"].source == "alpha"
+
+
+def test_a_clock_that_was_set_back_believes_the_future_no_longer(desk: Desk) -> None:
+    """Else it would have to come there once more before the source gives way."""
+    two(desk)
+    desk.take(update(price="102", event_ms=NOW_MS + 60_001))
+    desk.wait(-3_600_000)
+    for _ in range(32):
+        desk.wait(1_000)
+        desk.take(update(price="102", event_ms=desk.now_ms + 60_001))
+        desk.take(update("beta", price="103", received_ms=NOW_MS + 1))
+    assert desk.tickers()["BTC-USD"].source == "beta"
+
+
+def test_one_event_of_the_future_silences_nobody(desk: Desk) -> None:
+    """What is true meanwhile outweighs it."""
+    two(desk)
+    desk.take(update(price="102", event_ms=NOW_MS + 60_001))
+    desk.take(update(price="102"))
+    desk.wait(31_000)
+    desk.merge.heard("alpha", now_ms=desk.now_ms)
+    assert desk.merge.health(now_ms=desk.now_ms)["sources"]["alpha"]["alive"]
 
 
 def test_what_no_table_knows_is_counted_what_nobody_wants_is_not(desk: Desk) -> None:

@@ -167,6 +167,8 @@ async def test_an_unreadable_frame_changes_nothing(bench: Bench, peer: Peer) -> 
         expected = ["frame: unknown word 'gibberish'", "reader failed: ValueError"]
         assert bench.sink.drops == expected
         assert len(peer.callers) == 1
+        # No sign of life either: the acknowledgement was one, and the two prices.
+        assert bench.sink.heard_times == 3
 
 
 async def test_a_flood_of_unreadable_frames_ends_the_connection(

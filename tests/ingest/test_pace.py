@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from relay.exchanges.adapter import Rules
-from relay.ingest.pace import Gate, Pace
+from relay.ingest.pace import LEAVE_MS, Gate, Pace
 
 RULES = Rules(spacing_ms=300, symbols_max=10, silent_after_ms=5_000, ping_ms=2_000)
 
@@ -106,3 +106,58 @@ def test_connections_counted_apart_do_not_share_one() -> None:
     one.say([b"a"])
     other.say([b"b"])
     assert (one.take(0), other.take(0)) == (b"a", b"b")
+
+
+RATIONED = replace(RULES, spacing_ms=100, spacing_by="address", ping_ms=0)
+
+
+def test_what_is_rationed_waits_for_leave() -> None:
+    """Other processes say something as well, and the exchange counts it together."""
+    pace = Pace(RATIONED, 0)
+    pace.ration(1, 0)
+    pace.say([b"a", b"b", b"c", b"d", b"e"])
+    assert pace.lacking(0) == 0
+    assert pace.take(0) == b"a"
+    assert pace.take(101) is None
+    assert pace.lacking(101) == 3, "one leave is for a few, and leaves some to others"
+    assert pace.due_ms() <= 101
+    pace.granted(3, 101)
+    assert pace.lacking(101) == 0
+    assert [pace.take(now_ms) for now_ms in (101, 202, 303)] == [b"b", b"c", b"d"]
+    assert pace.lacking(404) == 1
+    assert pace.take(404) is None
+
+
+def test_leave_that_is_old_is_none() -> None:
+    """It was counted for the seconds in which it was asked for, and no others."""
+    pace = Pace(RATIONED, 0)
+    pace.ration(1, 0)
+    pace.say([b"a"])
+    assert pace.take(LEAVE_MS) is None
+    assert pace.lacking(LEAVE_MS) == 1
+    pace.granted(1, LEAVE_MS)
+    assert pace.take(2 * LEAVE_MS - 1) == b"a"
+
+
+def test_who_was_put_off_does_not_ask_before() -> None:
+    """Each question is a round trip to the store."""
+    pace = Pace(RATIONED, 0)
+    pace.ration(0, 0)
+    pace.say([b"a"])
+    assert pace.lacking(0) == 1
+    pace.put_off(700)
+    assert pace.lacking(699) == 0
+    assert pace.take(699) is None
+    assert pace.due_ms() == 700
+    assert pace.lacking(700) == 1
+
+
+def test_only_the_first_words_are_an_opening() -> None:
+    """They go before what others add to a connection that stands."""
+    pace = Pace(RATIONED, 0)
+    pace.ration(3, 0)
+    pace.say([b"a", b"b"])
+    assert pace.opening
+    assert (pace.take(0), pace.take(101)) == (b"a", b"b")
+    pace.say([b"c"])
+    assert not pace.opening

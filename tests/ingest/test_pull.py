@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from relay.clock import ManualClock
 from relay.config import Exchange, Limit, Settings
-from relay.errors import ExchangeDown, RateLimited, Refused
+from relay.errors import ExchangeDown, LeftAlone, RateLimited, Refused
 from relay.exchanges.adapter import Answer, Request, Usage
 from relay.ingest.budget import Priority
 from relay.ingest.pull import USER_AGENT, Pull, at_least, join, open_client
@@ -199,8 +199,11 @@ async def test_being_limited_cools_the_whole_exchange(
     cooldown = desk.purse.cooling()
     assert cooldown is not None
     assert cooldown.until_ms == desk.clock.wall_ms() + wait_ms
-    with pytest.raises(RateLimited, match="cooldown"):
+    with pytest.raises(LeftAlone, match=f": HTTP {status}, toy limits us") as alone:
         await desk.fetch()
+    assert "toy is left alone until " in str(alone.value)
+    assert alone.value.until_ms == cooldown.until_ms
+    assert alone.value.retry_after_ms == wait_ms
     assert route.call_count == 1
     desk.clock.advance(wait_ms)
     route.respond(json=[])
@@ -237,6 +240,7 @@ async def test_a_block_says_what_to_do(desk: Desk, web: respx.MockRouter) -> Non
     cooldown = desk.purse.cooling()
     assert cooldown is not None
     assert cooldown.until_ms == desk.clock.wall_ms() + REFUSED_MS
+    assert cooldown.reason.startswith("HTTP 451, ")
     assert "go elsewhere" in cooldown.reason
 
 
@@ -297,6 +301,20 @@ async def test_only_what_was_certainly_not_sent_is_given_back(
     with pytest.raises(ExchangeDown, match=cause):
         await desk.fetch()
     assert desk.used == used
+
+
+async def test_what_timed_out_is_spent_for_seconds_longer_than_its_window(
+    desk: Desk, web: respx.MockRouter
+) -> None:
+    """Of one request a second, a minute's doubt would cost sixty."""
+    web.get("/v1/all").mock(side_effect=httpx.ReadTimeout("x"))
+    with pytest.raises(ExchangeDown):
+        await desk.fetch()
+    # Until it was given up, what was on its way then, and a window from there.
+    desk.clock.advance(10_000 + 5_000 + 60_000)
+    assert desk.used == 4
+    desk.clock.advance(1)
+    assert desk.used == 0
 
 
 async def test_a_body_that_cannot_be_unpacked_is_down(

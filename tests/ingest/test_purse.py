@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from relay.clock import ManualClock
 from relay.config import Limit, Settings, load
@@ -91,6 +92,20 @@ async def test_what_one_settles_and_cancels_all_see(till: Till) -> None:
     assert isinstance(await take(other, 35), Reservation)
 
 
+async def test_a_limit_that_the_exchange_changes_is_everybodys_at_once(
+    till: Till,
+) -> None:
+    """Its table lowers it and raises it again; ours stays the bound."""
+    purse, other = till.purse(), till.purse()
+    for most, left in ((40, 38), (70, 67), (1_000, MOST)):
+        leave = await granted(purse, 1)
+        told = [Usage(limit="weight", most=most)]
+        await purse.settle(leave, told, now_ms=till.clock.wall_ms())
+        assert isinstance(await take(other, left), Wait), "one is spent"
+        await granted(other, left - 1)
+        till.clock.advance(120_001)
+
+
 async def test_a_cooldown_is_everybodys_at_once(till: Till) -> None:
     """The exchange knows an address, not an instance."""
     first, other = till.purse(), till.purse()
@@ -120,9 +135,13 @@ async def test_a_forgotten_script_is_sent_again(till: Till) -> None:
 async def test_a_wiped_ledger_counts_as_spent_for_whoever_remembers(
     till: Till,
 ) -> None:
-    """Until what was under way has landed, and its window is over."""
+    """Until what flew has landed and its window is over, but for the spare."""
     purse = till.purse()
     await granted(purse)
+    await till.client.valkey.delete(till.key)
+    assert isinstance(await take(purse, 5), Wait)
+    await granted(purse, 4)
+    # Others may have used it: lost once more, nothing is left.
     await till.client.valkey.delete(till.key)
     assert isinstance(await take(purse, 1), Wait)
     till.clock.advance(60_000 + 60_000)
@@ -144,13 +163,14 @@ async def test_a_wiped_ledger_leaves_the_spare_to_whoever_knows_nothing(
 
 
 async def test_a_ledger_begun_anew_by_another_counts_as_spent(till: Till) -> None:
-    """The other did not know what this one had under way."""
+    """The other did not know what this one had under way; the spare is for both."""
     purse, newcomer = till.purse(), till.purse()
     await granted(purse)
     await till.client.valkey.delete(till.key)
     till.clock.advance(1)
     await granted(newcomer, 1)
-    assert isinstance(await take(purse, 1), Wait)
+    assert isinstance(await take(purse, 4), Wait)
+    await granted(purse, 3)
     assert isinstance(await take(newcomer, 1), Wait)
 
 
@@ -162,8 +182,37 @@ async def test_an_older_copy_counts_as_spent(till: Till) -> None:
     await granted(purse, 80)
     assert copy is not None
     await till.client.valkey.set(till.key, copy)
-    assert isinstance(await take(purse, 1), Wait)
+    assert isinstance(await take(purse, 5), Wait)
+    await granted(purse, 4)
     assert isinstance(await take(till.purse(), 1), Wait)
+
+
+async def test_an_older_copy_that_somebody_went_on_with_is_noticed_as_well(
+    till: Till,
+) -> None:
+    """Its number is newer than any that was seen; what it lacks tells."""
+    purse, other = till.purse(), till.purse()
+    await granted(other, 1)
+    copy = await till.client.valkey.get(till.key)
+    leave = await granted(purse, 60)
+    await purse.settle(leave, (), now_ms=till.clock.wall_ms())
+    await granted(purse, 20)
+    assert copy is not None
+    await till.client.valkey.set(till.key, copy)
+    till.clock.advance(1)
+    await granted(other, 1)
+    assert isinstance(await take(purse, 5), Wait)
+    assert isinstance(await take(other, 5), Wait)
+
+
+async def test_what_its_owner_gave_back_is_not_missed(till: Till) -> None:
+    """Neither by the owner nor by whoever saw it before."""
+    purse, other = till.purse(), till.purse()
+    leave = await granted(purse, 60)
+    await granted(other, 1)
+    await purse.cancel(leave)
+    await granted(other, 1)
+    await granted(purse, 80)
 
 
 async def test_a_book_that_nobody_can_read_is_a_lost_one(till: Till) -> None:
@@ -251,9 +300,11 @@ def test_limits_count_by_address_or_by_key() -> None:
     assert "k" not in here.scopes["key"].partition(":")[2].split()
 
 
-def test_without_a_key_everything_counts_by_address() -> None:
-    """A plan without a key is told apart by nothing else."""
-    exchange = load(environ={}).settings.exchanges["coincap"]
+def test_without_a_key_nothing_counts_by_it() -> None:
+    """CoinGecko's credits are a key's; whoever has none is counted by address."""
+    exchange = load(environ={}).settings.exchanges["coingecko"]
     terms = terms_of(exchange, egress="here", refused_ms=1)
     assert terms.scopes == {"address": "address:here"}
-    assert {limit.scope for limit in terms.limits} == {"address"}
+    assert [limit.name for limit in terms.limits] == ["weight"]
+    keyed = terms_of(replace(exchange, key="k"), egress="here", refused_ms=1)
+    assert [limit.name for limit in keyed.limits] == ["weight", "credits"]

@@ -136,6 +136,42 @@ def test_a_half_without_an_answer_does_not_hold_up_the_rest() -> None:
     assert ask(roll, ANSWER_MS + 1) == ("A",)
 
 
+def test_a_refusal_that_names_its_request_blames_nobody_else() -> None:
+    """Several requests are under way at first: those of a hundred names each."""
+    roll = begun("A", "B", "C", "D")
+    assert roll.refuse_request(["C", "D"]) == ()
+    assert ask(roll, 1) == ("C",)
+    assert roll.refuse_request(["A"]) == ("A",)
+    assert roll.refuse_request(["A", "X"]) == ()
+    roll.grant(["C"])
+    assert ask(roll, 2) == ("D",)
+    assert roll.refuse_request(["D"]) == ("D",)
+    assert roll.wanted == {"B", "C"}
+
+
+def test_who_is_left_out_of_an_acknowledgement_twice_is_given_up() -> None:
+    """Once may be a passing state; asking for ever costs messages."""
+    roll = begun("A", "B", "C")
+    roll.grant(["A"])
+    assert roll.omit(["B", "C"]) == ()
+    assert roll.omit(["B"]) == (), "one request may be answered twice"
+    assert ask(roll, ANSWER_MS) == ("B", "C")
+    roll.grant(["C"])
+    assert roll.omit(["A", "B", "C", "X"]) == ("B",)
+    assert roll.wanted == roll.granted == {"A", "C"}
+    assert ask(roll, 10**9) == ()
+
+
+def test_what_was_heard_of_is_not_given_up() -> None:
+    """Its values come, whatever the acknowledgements leave out."""
+    roll = begun("A")
+    for at_ms in (0, ANSWER_MS):
+        roll.grant(["A"])
+        assert roll.omit(["A"]) == ()
+        assert ask(roll, at_ms) == ()
+    assert roll.granted == {"A"}
+
+
 @given(st.sets(st.sampled_from("ABCDEFGHIJ")), st.sets(st.sampled_from("ABCDEFGHIJ")))
 def test_every_culprit_is_found_and_nobody_else(
     symbols: set[str], bad: set[str]
@@ -155,3 +191,15 @@ def test_every_culprit_is_found_and_nobody_else(
     assert lost == symbols & bad
     assert roll.granted == symbols - bad
     assert rounds <= 2 * max(len(symbols), 1)
+
+
+def test_what_is_renewed_is_left_and_asked_for_in_one_step() -> None:
+    """Only what was granted: the rest waits for its answer already."""
+    roll = begun("A", "B", "C")
+    roll.grant(["A", "B"])
+    roll.renew(["A", "C", "X"])
+    assert roll.step(10) == Step(drop=("A",), add=("A",))
+    assert roll.waiting
+    roll.grant(["A", "C"])
+    assert not roll.waiting
+    assert roll.step(20) == Step()

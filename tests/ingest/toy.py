@@ -22,6 +22,7 @@ from relay.exchanges.adapter import (
     Denied,
     Gap,
     Notice,
+    Omitted,
     Rejected,
     Request,
     Rules,
@@ -75,28 +76,28 @@ class Toy:
         return ToySession(self.rules, symbols, by_url=self.by_url)
 
     def symbol_requests(self) -> list[Request]:
-        """Not asked for here."""
-        raise NotImplementedError
+        """There is no table."""
+        return []
 
-    def read_symbols(self, answers: Sequence[Answer]) -> Symbols:
-        """Not asked for here."""
-        raise NotImplementedError
+    def read_symbols(self, answers: Sequence[Answer]) -> Symbols:  # noqa: ARG002 - the protocol's
+        """There is none."""
+        return Symbols()
 
-    def snapshot_requests(self, listings: Sequence[Listing]) -> list[Request]:
-        """Not asked for here."""
-        raise NotImplementedError
+    def snapshot_requests(self, listings: Sequence[Listing]) -> list[Request]:  # noqa: ARG002 - the protocol's
+        """There is nothing but the stream."""
+        return []
 
-    def read_snapshot(self, answer: Answer) -> list[Update]:
-        """Not asked for here."""
-        raise NotImplementedError
+    def read_snapshot(self, answer: Answer) -> list[Update]:  # noqa: ARG002 - the protocol's
+        """There is nothing but the stream."""
+        return []
 
-    def recognise(self, path: str, query: Sequence[tuple[str, str]]) -> Request | None:
-        """Not asked for here."""
-        raise NotImplementedError
+    def recognise(self, path: str, query: Sequence[tuple[str, str]]) -> Request | None:  # noqa: ARG002 - the protocol's
+        """It was never recorded."""
+        return None
 
-    def listing_of(self, symbol: str) -> Listing | None:
-        """Not asked for here."""
-        raise NotImplementedError
+    def listing_of(self, symbol: str) -> Listing | None:  # noqa: ARG002 - the protocol's
+        """Its symbols are nobody's."""
+        return None
 
 
 class ToySession:
@@ -164,6 +165,8 @@ def _notice(word: str, rest: Sequence[str]) -> Notice | None:
     made: dict[str, Notice] = {
         "ack": Confirmed(symbols),
         "no": Rejected(symbols, reason),
+        "whole": Rejected(symbols, reason, whole=True),
+        "omitted": Omitted(symbols, reason),
         "later": Rejected(symbols, reason, retry=True),
         "gap": Gap(symbols),
         "closing": Closing("about to restart"),

@@ -42,8 +42,8 @@ class BooksMachine(RuleBasedStateMachine):
     """Processes that remember, against an exchange that keeps a list of what landed.
 
     The store is one value that changes as a whole, as the ledger's script has it. It is
-    wiped or put back to an older copy, and no process dies meanwhile: who saw the newer
-    state sees to it that the limit holds.
+    wiped or put back to an older copy, and all but one process remember: who saw the
+    newer state sees to it that the limit holds, and the spare is one for all.
     """
 
     @initialize(most=st.integers(4, 40))
@@ -61,8 +61,9 @@ class BooksMachine(RuleBasedStateMachine):
         self.stored: Book | None = None
         self.copies: list[Book] = []
         self.flying: list[Sent] = []
+        self.sent: list[Sent] = []
         self.landed: list[tuple[int, int]] = []
-        self.most_counted = 0
+        self.most_counted = self.lost_ms = 0
         # Every process has looked once, an hour ago: none is a newcomer any more.
         for process in range(PROCESSES):
             self.change(process)
@@ -70,12 +71,12 @@ class BooksMachine(RuleBasedStateMachine):
 
     def change(self, process: int, cost: int = 0) -> Reservation | None:
         """Do what a purse does: open, change, write, remember."""
-        book, lost = follow(
-            deepcopy(self.stored), deepcopy(self.known[process]), self.now_ms
-        )
+        known = deepcopy(self.known[process])
+        own = {sent.reservation.id for sent in self.sent if sent.owner == process}
+        book, lost = follow(deepcopy(self.stored), known, self.now_ms, own)
         stock(book, [self.limit], self.now_ms)
-        if lost:
-            recover(book, self.now_ms, FLIGHT_MS)
+        if lost and known is not None:
+            recover(book, known, self.now_ms, FLIGHT_MS)
         budget = Budget(
             "sim", [self.limit], flight_ms=FLIGHT_MS, books={"address": book}
         )
@@ -92,6 +93,7 @@ class BooksMachine(RuleBasedStateMachine):
         leave = self.change(process, cost)
         if leave is not None:
             self.flying.append(Sent(process, leave, cost))
+            self.sent.append(self.flying[-1])
 
     @rule(ms=st.sampled_from([1, 900, 2_900, 5_000, 19_000, 24_000]))
     def pass_time(self, ms: int) -> None:
@@ -136,23 +138,38 @@ class BooksMachine(RuleBasedStateMachine):
         if self.stored is not None:
             self.copies.append(deepcopy(self.stored))
 
-    @rule()
-    def wipe(self) -> None:
+    @rule(first=st.integers(0, PROCESSES - 1))
+    def wipe(self, first: int) -> None:
         """Lose everything; whoever looks first remembers."""
         self.stored = None
-        self._all_look()
+        self._all_look(first)
+
+    @precondition(lambda self: self.now_ms - self.lost_ms > WINDOW_MS + FLIGHT_MS)
+    @rule(process=st.integers(0, PROCESSES - 1), cost=st.integers(1, 4))
+    def wipe_before_a_newcomer(self, process: int, cost: int) -> None:
+        """Lose everything, and let somebody spend who remembers nothing.
+
+        Once in a window: what a second newcomer cannot know, nobody has told it.
+        """
+        self.stored = self.known[process] = None
+        self.reserve(process, cost)
+        self._all_look(process)
 
     @precondition(lambda self: self.copies)
-    @rule(choice=st.integers(0, 99))
-    def roll_back(self, choice: int) -> None:
+    @rule(choice=st.integers(0, 99), first=st.integers(0, PROCESSES - 1))
+    def roll_back(self, choice: int, first: int) -> None:
         """Put an older copy in place."""
         self.stored = deepcopy(self.copies[choice % len(self.copies)])
-        self._all_look()
+        self._all_look(first)
 
-    def _all_look(self) -> None:
-        """Have every process change something, so that each sees what was lost."""
-        for process in range(PROCESSES):
-            self.change(process)
+    def _all_look(self, first: int) -> None:
+        """Have every process change something, so that each sees what was lost.
+
+        The first may have seen nothing that the copy has not, and go on with it.
+        """
+        self.lost_ms = self.now_ms
+        for place in range(PROCESSES):
+            self.change((first + place) % PROCESSES)
 
     @invariant()
     def the_limit_holds(self) -> None:

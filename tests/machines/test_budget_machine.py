@@ -26,6 +26,7 @@ class Sent(Struct):
 
     reservation: Reservation
     cost: int
+    flight_ms: int
     count: int | None = None
 
 
@@ -78,22 +79,30 @@ class BudgetMachine(RuleBasedStateMachine):
         """Let time pass; what has been under way for too long is lost for good."""
         self.now_ms += ms
         for sent in list(self.flying):
-            if self.now_ms - sent.reservation.sent_ms > FLIGHT_MS:
+            if self.now_ms - sent.reservation.sent_ms > sent.flight_ms:
                 self.flying.remove(sent)
 
-    @rule(cost=st.integers(1, 2), priority=st.sampled_from(list(Priority)))
-    def reserve(self, cost: int, priority: Priority) -> None:
+    @rule(
+        cost=st.integers(1, 2),
+        priority=st.sampled_from(list(Priority)),
+        flight_ms=st.sampled_from([0, 0, 500, 2_000]),
+    )
+    def reserve(self, cost: int, priority: Priority, flight_ms: int) -> None:
         """Ask; an answer that says wait must keep its word."""
-        answer = self.ask(cost, priority)
+        answer = self.ask(cost, priority, flight_ms)
         if isinstance(answer, Wait) and cost <= self.limit.weight_max:
             self.keep_word(answer, [("weight", cost)], priority)
 
-    def ask(self, cost: int, priority: Priority) -> Reservation | Wait:
-        """Ask, and remember what was granted."""
+    def ask(
+        self, cost: int, priority: Priority, flight_ms: int = 0
+    ) -> Reservation | Wait:
+        """Ask, and remember what was granted; some know how long theirs may take."""
         costs = [("weight", cost)]
-        answer = self.budget.reserve(costs, now_ms=self.now_ms, priority=priority)
+        answer = self.budget.reserve(
+            costs, now_ms=self.now_ms, priority=priority, flight_ms=flight_ms
+        )
         if isinstance(answer, Reservation):
-            self.flying.append(Sent(answer, cost))
+            self.flying.append(Sent(answer, cost, flight_ms or FLIGHT_MS))
         else:
             assert answer.until_ms > self.now_ms
         return answer

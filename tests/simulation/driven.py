@@ -282,6 +282,15 @@ def print_table(rows: Sequence[Footprint]) -> None:
     sys.stdout.write("\n" + "\n".join(lines) + "\n")
 
 
+# Each follower asks for the lease every second. Of many, so few do here that one of
+# them does: more would only be slower, fewer leave the few without a leader longer.
+ASK_EVERY_MAX_S = 20
+# A takeover takes a lease and a turn of asking at most. Leaders die no closer together,
+# since a death that finds nobody leading would be one connection less.
+APART_S = 24
+LATE_S = 8
+
+
 @dataclass(frozen=True)
 class Script:
     """What happens when, the same for any number of instances."""
@@ -295,8 +304,12 @@ class Script:
         """Draw one: a restart each four minutes or so, a demand each ten seconds."""
         chance = random.Random(seed)
         moments = range(60, max(seconds, 61))
+        deaths = range(60, max(seconds - APART_S, 61), APART_S)
         return cls(
-            frozenset(chance.sample(moments, min(seconds // 240, len(moments)))),
+            frozenset(
+                second + chance.randint(0, LATE_S)
+                for second in chance.sample(deaths, min(seconds // 240, len(deaths)))
+            ),
             {
                 second: (chance.choice(STREAMING), chance.randint(5, 60))
                 for second in chance.sample(moments, min(seconds // 10, len(moments)))
@@ -305,8 +318,6 @@ class Script:
         )
 
 
-# How often a follower asks for the lease here; each second would only be slower.
-ASK_EVERY_S = 20
 # rest-api.md: what exchangeInfo costs.
 OTHERS_WEIGHT = 20
 
@@ -357,9 +368,10 @@ class Hour:
         self.others += OTHERS_WEIGHT
 
     async def _ask(self, second: int) -> None:
+        every_s = min(len(self.instances), ASK_EVERY_MAX_S)
         for place, instance in enumerate(self.instances):
             leads = bool(instance.lease.token)
             if (leads and second % 3 == 0) or (
-                not leads and (second + place) % ASK_EVERY_S == 0
+                not leads and (second + place) % every_s == 0
             ):
                 await instance.ask_to_lead()

@@ -71,12 +71,12 @@ class Rig:
 
         await until(shown, within_s=within_s)
 
-    async def moves(self, *, within_s: float = 15) -> None:
+    async def moves(self, name: str = NAME, *, within_s: float = 15) -> None:
         """Wait until the shown value has changed twice, and is fresh."""
         offsets: set[int] = set()
 
         async def moved() -> bool:
-            ticker = await self.ticker()
+            ticker = await self.ticker(name)
             if ticker is not None and not ticker.stale:
                 offsets.add(ticker.offset)
             return len(offsets) > 2

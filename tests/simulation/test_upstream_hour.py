@@ -16,8 +16,8 @@ from tests.simulation.driven import (
     print_table,
 )
 
-# Seeds that once failed are kept here.
-SEEDS = (1,)
+# Seeds that once failed are kept here: with 1, fifty opened 48 connections and one 45.
+SEEDS = (1, *(pytest.param(seed, marks=pytest.mark.faults) for seed in range(2, 7)))
 
 
 async def _hour(seed: int, instances: int, seconds: int) -> Footprint:
@@ -32,7 +32,7 @@ def _judge(rows: list[Footprint]) -> None:
         # Fifty cost what one costs.
         for name in ("requests", "weight", "attempts"):
             alone, together = getattr(rows[0], name), getattr(row, name)
-            assert abs(together - alone) <= max(alone * 0.05, 3), name
+            assert abs(together - alone) <= alone * 0.05, name
 
 
 @pytest.mark.timeout(60)
@@ -72,6 +72,30 @@ async def test_boards_that_compete_share_one_limit() -> None:
 async def _closed(instances: list[Instance]) -> None:
     for instance in instances:
         await instance.close()
+
+
+@pytest.mark.timeout(60)
+async def test_who_lived_through_a_wipe_connects_again_at_once_within_the_spare() -> (
+    None
+):
+    """Kraken's window is ten minutes: nobody waits that long for a price."""
+    async with open_world(5) as world:
+        leader, other = Instance(world, "spot"), Instance(world, "other")
+        kraken, its = leader.open_source("kraken"), other.open_source("kraken")
+        assert await leader.connect(kraken) is None
+        world.clock.advance(661_000)
+        for _ in range(40):
+            assert await other.connect(its) is None
+            world.clock.advance(10)
+        spent = world.simulator.counts().exchanges["kraken"].total.connections.attempts
+        await leader.client.valkey.flushall()
+        for source, instance in ((kraken, leader), (its, other)):
+            while await instance.connect(source) is None:
+                world.clock.advance(10)
+        total = world.simulator.counts().exchanges["kraken"].total
+        assert total.connections.attempts - spent == 5
+        assert (total.breaches_total, total.bans) == (0, 0)
+        await _closed([leader, other])
 
 
 @pytest.mark.timeout(60)

@@ -44,6 +44,11 @@ class Pair:
         exchanges = self.simulator.counts().exchanges
         return {exchanges[name].total.connections.open for name in STREAMING}
 
+    def attempts(self) -> dict[str, int]:
+        """Return how often each of them was connected to, or tried."""
+        exchanges = self.simulator.counts().exchanges
+        return {name: exchanges[name].total.connections.attempts for name in STREAMING}
+
 
 @pytest.fixture
 async def pair(
@@ -101,17 +106,23 @@ async def test_a_leader_stopped_for_twice_its_lease_wakes_up_as_a_follower(
         following = tasks.create_task(scribe.follow())
         await eventually(lambda: len(scribe.offsets) > 3)
         leading.send(signal.SIGSTOP)
-        await waiting.says("leading with token", within_s=15)
+        said = await waiting.says(r"leading with token (\d+)", within_s=15)
         await asyncio.sleep(2 * LEASE_MS / 1000)
+        twice = dict.fromkeys(STREAMING, 2)
+        await eventually(lambda: pair.attempts() == twice, within_s=20)
         leading.send(signal.SIGCONT)
         await leading.says("not leading any more", within_s=10)
         # What it held is let go, and only the successor's connections are left.
         await eventually(lambda: pair.open_connections() == {1}, within_s=20)
         goal = len(scribe.offsets) + 5
         await eventually(lambda: len(scribe.offsets) >= goal)
+        # As long again as it slept: it asks for the lease, and does nothing else.
+        await asyncio.sleep(2 * LEASE_MS / 1000)
+        assert pair.attempts() == twice, "it connected to what it does not own"
         following.cancel()
     assert scribe.offsets == sorted(set(scribe.offsets))
     assert scribe.tokens == sorted(scribe.tokens)
+    assert scribe.tokens[-1] == int(said[1]) > scribe.tokens[0]
     assert sum("leading with token" in line for line in leading.said) == 1
     counts = pair.simulator.counts().exchanges.values()
     assert sum(one.total.breaches_total for one in counts) == 0

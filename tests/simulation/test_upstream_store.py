@@ -5,11 +5,15 @@ import asyncio
 import pytest
 
 from relay.clock import Clock
+from relay.ingest.conflate import AHEAD, FUTURE
 from tests.harness import eventually, until
 from tests.simulation.rig import Rig, rigged, working
 
 HOUR_MS = 3_600_000
+LATE_MS = 20_000
 STREAMING = ("binance", "coinbase", "kraken")
+# One that each of them is first for, and that moves all the time.
+BITCOINS = ("BTC-USDT", "BTC-USD", "BTC-EUR")
 
 
 class WrongClock(Clock):
@@ -24,12 +28,21 @@ async def _epoch(rig: Rig) -> int:
     return int((await rig.reader.read([])).head.epoch or "0", 36)
 
 
-async def _all_stream(rig: Rig) -> None:
+async def _all_stream(rig: Rig, terms: int = 1) -> None:
     """Wait until every connection stands: with a ledger lost, none can be made soon."""
-    exchanges = rig.simulator.counts().exchanges
-    await eventually(
-        lambda: all(exchanges[name].total.connections.opened for name in STREAMING)
-    )
+
+    def opened(name: str) -> int:
+        return rig.simulator.counts().exchanges[name].total.connections.opened
+
+    await eventually(lambda: all(opened(name) >= terms for name in STREAMING))
+
+
+async def _is_of_now(rig: Rig, name: str) -> None:
+    """Insist that a value bears the store's time, whoever's clock is wrong."""
+    ticker = await rig.ticker(name)
+    assert ticker is not None
+    for at_ms in (ticker.received_ms, ticker.event_ms, ticker.offset):
+        assert abs(at_ms - rig.client.clock.wall_ms()) < LATE_MS
 
 
 async def _goes_on(rig: Rig, epoch: int) -> None:
@@ -68,13 +81,14 @@ async def test_an_older_copy_of_the_store_is_overtaken() -> None:
     async with rigged() as rig, working(rig):
         await rig.shows("coinbase")
         await _all_stream(rig)
-        epoch, copy = await _epoch(rig), await _copy(rig)
+        epoch, copy = await _epoch(rig), await copied(rig)
         await rig.moves()
-        await _restore(rig, copy)
+        await restored(rig, copy)
         await _goes_on(rig, epoch)
 
 
-async def _copy(rig: Rig) -> dict[bytes, bytes]:
+async def copied(rig: Rig) -> dict[bytes, bytes]:
+    """Return everything of ours that the store holds."""
     valkey = rig.client.valkey
     names = await valkey.keys("relay:*")
     dumps = [await valkey.dump(name) for name in names]
@@ -83,7 +97,8 @@ async def _copy(rig: Rig) -> dict[bytes, bytes]:
     }
 
 
-async def _restore(rig: Rig, copy: dict[bytes, bytes]) -> None:
+async def restored(rig: Rig, copy: dict[bytes, bytes]) -> None:
+    """Have the store hold this, and nothing else."""
     async with rig.client.valkey.pipeline(transaction=True) as pipe:
         pipe.flushall()
         for name, dump in copy.items():
@@ -98,14 +113,16 @@ async def _restore(rig: Rig, copy: dict[bytes, bytes]) -> None:
 async def test_a_machine_an_hour_off_leads_as_well_as_any(ahead_ms: int) -> None:
     """And hands over to one that is right: nothing is stuck, nothing untimely."""
     async with rigged() as rig:
-        for clock in (WrongClock(ahead_ms), Clock()):
+        for term, clock in enumerate((WrongClock(ahead_ms), Clock()), 1):
             async with working(rig, clock):
                 await rig.shows("coinbase")
-                await rig.moves()
+                await _all_stream(rig, term)
+                for name in BITCOINS:
+                    await rig.moves(name)
+                    await _is_of_now(rig, name)
                 sources = (await rig.health())["sources"]
                 for name in STREAMING:
-                    drops = set(sources[name]["drops"])
-                    assert not drops & {"in the future", "untimely"}
+                    assert not {FUTURE, AHEAD} & sources[name]["drops"].keys()
         assert rig.breaches() == {}
         assert rig.wrong == []
 

@@ -182,6 +182,21 @@ def test_instruments_tell_pairs_and_their_changes(bench: Bench) -> None:
     assert error["success"] is False
 
 
+def test_maintenance_may_be_announced_ahead(bench: Bench) -> None:
+    """Whoever heeds it has left when the connection is closed."""
+    talk = opened(bench)
+    house = bench.exchanges["kraken"]
+    assert isinstance(house, Kraken)
+    house.warn(bench.now_ms, 3_000)
+    (message,) = said(talk)
+    (stage,) = message["data"][0]["upcoming_maintenance"]
+    assert stage["action"] == "disconnect_and_wait"
+    talk.beat(bench.now_ms + 2_999)
+    assert talk.ending is None
+    talk.beat(bench.now_ms + 3_000)
+    assert talk.ending is not None
+
+
 def test_maintenance_is_announced_and_closes(bench: Bench) -> None:
     """Whoever comes back meanwhile meets the same."""
     talk = opened(bench)

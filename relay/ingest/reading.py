@@ -1,0 +1,194 @@
+"""Reading the exchanges' REST: symbol tables and snapshots, when the plan says so.
+
+When that is stands in ``plan``, the request itself in ``pull``; what becomes of what
+was read is the term's.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
+
+from relay.errors import ExchangeDown, ExchangeError, RateLimited, StoreDown
+from relay.exchanges.adapter import Answer, Request
+from relay.ingest.breaker import Circuit
+from relay.ingest.budget import Priority
+from relay.ingest.conflate import Merge
+from relay.ingest.events import Events
+from relay.ingest.parts import Parts
+from relay.ingest.plan import Due, Plan
+from relay.ingest.probe import Probe, Remedy
+from relay.ingest.pull import Pull
+from relay.model import Listing, Symbols, Update
+
+# A limit that is free again within this time is waited for in the middle of a read.
+_SHORT_WAIT_MS: Final = 5_000
+# Of an exchange whose stream is down, so many snapshots within the time of a silence.
+_READS_PER_SILENCE: Final = 3
+
+
+class Taker(Protocol):
+    """Where what was read goes."""
+
+    def read(self, exchange: str, updates: Sequence[Update]) -> None:
+        """Take what an answer said about prices."""
+        ...
+
+    def granted(self, exchange: str) -> set[str]:
+        """Return the symbols that the exchange streams to us."""
+        ...
+
+    def mute(self, exchange: str, remedy: Remedy) -> None:
+        """Heed that some streams are dead, although their connection lives."""
+        ...
+
+    def tabulated(self, exchange: str, symbols: Symbols) -> None:
+        """Take a symbol table."""
+        ...
+
+    async def say_what_exists(self) -> None:
+        """Write down what clients may ask for.
+
+        Raises:
+            StoreDown: the store cannot be reached.
+        """
+        ...
+
+
+class Reading:
+    """The REST half of a term."""
+
+    def __init__(
+        self, parts: Parts, merge: Merge, events: Events, taker: Taker
+    ) -> None:
+        self._parts, self._merge = parts, merge
+        self._events, self._taker = events, taker
+        self._clock, self._report = parts.clock, parts.report
+        self.plan = Plan(
+            {name: intake.exchange for name, intake in parts.intakes.items()},
+            random=parts.random,
+        )
+        self._pulls = {
+            name: Pull(
+                intake.adapter,
+                intake.exchange,
+                parts.settings.ingest,
+                intake.purse,
+                parts.clock,
+                parts.http,
+            )
+            for name, intake in parts.intakes.items()
+        }
+        silent_ms = parts.settings.ingest.silent_after_ms
+        self._fallback_ms = silent_ms // _READS_PER_SILENCE
+        self.probes = {
+            name: Probe(silent_ms)
+            for name, intake in parts.intakes.items()
+            if intake.adapter.streams
+        }
+
+    async def restore(self) -> None:
+        """Begin with the tables that an earlier term has read.
+
+        Raises:
+            StoreDown: the store cannot be reached.
+        """
+        for name in self._parts.intakes:
+            table = await self._parts.tables.load(name)
+            self.plan.known(
+                name, symbols_ms=table.symbols_ms, snapshot_ms=table.snapshot_ms
+            )
+            if table.listings:
+                self._taker.tabulated(name, Symbols(table.listings))
+        await self._taker.say_what_exists()
+
+    def begin_due(self, tasks: asyncio.TaskGroup, unstreamed: Iterable[str]) -> None:
+        """Read what is due, each in a task of its own.
+
+        The ``unstreamed``, and those whose streams are dead in part, are read often
+        enough meanwhile that they do not fall silent.
+        """
+        now_ms = self._clock.wall_ms()
+        mute = {name for name, probe in self.probes.items() if probe.dead}
+        for name in mute.union(unstreamed):
+            self.plan.ask_every(name, self._fallback_ms, now_ms=now_ms)
+        for due in self.plan.due(now_ms):
+            tasks.create_task(self._read(due))
+
+    def circuits(self, now_ms: int) -> dict[str, Circuit]:
+        """Tell how each exchange's breaker stands, by the steady clock."""
+        return {
+            name: pull.breaker.circuit(now_ms) for name, pull in self._pulls.items()
+        }
+
+    async def _read(self, due: Due) -> None:
+        """Do what is due; what goes wrong is the plan's to heed and ours to tell."""
+        name = due.source
+        try:
+            if due.purpose == "symbols":
+                await self._read_symbols(name, due.priority)
+            else:
+                await self._read_snapshot(name, due.priority)
+        except ExchangeError as error:
+            now_ms = self._clock.wall_ms()
+            self.plan.failed(due, error, now_ms=now_ms)
+            self._merge.lost(name, str(error), now_ms=now_ms)
+            self._events.note(f"{name} rest", str(error), now_ms=now_ms)
+            self._report.warn(name, due.purpose, f"{error}; trying again")
+        except StoreDown as down:
+            self.plan.failed(due, down, now_ms=self._clock.wall_ms())
+            self._report.warn("store", due.purpose, str(down))
+        except Exception as bug:  # noqa: BLE001 - one reader's slip must not end the term
+            failure = ExchangeDown(name, f"its reader failed: {bug!r}")
+            self.plan.failed(due, failure, now_ms=self._clock.wall_ms())
+            self._report.warn(name, "reader", str(failure))
+        else:
+            now_ms = self._clock.wall_ms()
+            self.plan.done(due, now_ms=now_ms)
+            self._events.note(f"{name} rest", "read", now_ms=now_ms)
+
+    async def _read_symbols(self, name: str, priority: Priority) -> None:
+        intake = self._parts.intakes[name]
+        requests = intake.adapter.symbol_requests()
+        answers = [await self._fetch(name, request, priority) for request in requests]
+        symbols = intake.adapter.read_symbols(answers)
+        self._taker.tabulated(name, symbols)
+        now_ms, life_ms = self._clock.wall_ms(), intake.exchange.symbols_ms * 2
+        await self._parts.tables.save_listings(
+            name, list(symbols), now_ms=now_ms, life_ms=life_ms
+        )
+        await self._taker.say_what_exists()
+
+    async def _read_snapshot(self, name: str, priority: Priority) -> None:
+        intake = self._parts.intakes[name]
+        listings = self._merge.wanted(name)
+        found: list[Update] = []
+        for request in intake.adapter.snapshot_requests(listings):
+            answer = await self._fetch(name, request, priority)
+            updates = intake.adapter.read_snapshot(answer)
+            self._taker.read(name, updates)
+            found += updates
+        self._compare(name, listings, found)
+        now_ms, life_ms = self._clock.wall_ms(), intake.exchange.snapshot_ms * 2
+        await self._parts.tables.save_snapshot(name, now_ms=now_ms, life_ms=life_ms)
+
+    def _compare(
+        self, name: str, listings: Sequence[Listing], found: Sequence[Update]
+    ) -> None:
+        """See whether the stream has missed what was read."""
+        probe = self.probes.get(name)
+        if probe is None:
+            return
+        read = {update.symbol: update for update in found}
+        remedy = probe.compare(listings, read, self._taker.granted(name))
+        if remedy.symbols:
+            self._taker.mute(name, remedy)
+
+    async def _fetch(self, name: str, request: Request, priority: Priority) -> Answer:
+        """Fetch one answer; a budget that is free again soon is waited for."""
+        while True:
+            try:
+                return await self._pulls[name].fetch(request, priority=priority)
+            except RateLimited as limited:
+                if limited.retry_after_ms > _SHORT_WAIT_MS:
+                    raise
+                await asyncio.sleep(limited.retry_after_ms / 1000)

@@ -28,7 +28,7 @@ RUN_BY = {
     ),
     (
         "uv export --quiet --no-emit-project --no-annotate --no-header --all-groups"
-        " -o config/locked.txt"
+        " --no-group peers -o config/locked.txt"
     ): "tests/test_lock.py",
 }
 
@@ -101,4 +101,4 @@ async def test_the_readme_s_requests_are_answered() -> None:
 
 def test_the_readme_fits_a_reader() -> None:
     """One screen to begin with, and no more than can be read in one go."""
-    assert len(README.splitlines()) <= 300
+    assert len(README.splitlines()) <= 400

@@ -9,6 +9,8 @@ Nothing here decides what an error means to a client: ``delivery/faults.py`` doe
     ├── ExchangeError          theirs: exchange
     │   ├── FrameError         channel, reason
     │   ├── RateLimited        scope, retry_after_ms
+    │   │   ├── Banned         the address as a whole
+    │   │   ├── Spent          ours: the limit whose budget is used up
     │   │   └── LeftAlone      reason, until_ms
     │   ├── ExchangeDown       status or cause
     │   └── Refused            kind (blocked, retired, key), what to do
@@ -54,10 +56,12 @@ class ConfigError(RelayError):
 class ExchangeError(RelayError):
     """An exchange did not do what its documents say, or said no.
 
-    ``status`` is the HTTP status that said so, 0 where none did.
+    ``status`` is the HTTP status that said so, 0 where none did. ``everywhere`` tells
+    that it is said to everything we send, not only over the way that was answered.
     """
 
     status = 0
+    everywhere = False
 
     def __init__(self, exchange: str, *facts: object) -> None:
         super().__init__(exchange, *facts)
@@ -87,13 +91,33 @@ class RateLimited(ExchangeError):
         return f"{self.exchange} limits us by {self.scope}: wait {wait_s:g} s"
 
 
+class Banned(RateLimited):
+    """The exchange answers nothing more from this address for a while."""
+
+    everywhere = True
+
+    def __str__(self) -> str:
+        wait_s = self.retry_after_ms / 1000
+        return f"{self.exchange} has banned this {self.scope}: wait {wait_s:g} s"
+
+
+class Spent(RateLimited):
+    """We hold back ourselves, and nothing was sent: our budget is used up."""
+
+    def __str__(self) -> str:
+        # Rounded up: nothing is sent before that.
+        wait_s = -(-self.retry_after_ms // 1000)
+        said = f"our own budget of {self.scope} is spent; next in {wait_s} s"
+        return f"{self.exchange} is not asked: {said}"
+
+
 class LeftAlone(RateLimited):
     """An exchange is left alone until then, and for this reason: it asked for it."""
 
     def __init__(
         self, exchange: str, reason: str, *, until_ms: int, retry_after_ms: int
     ) -> None:
-        super().__init__(exchange, "cooldown", retry_after_ms)
+        super().__init__(exchange, scope="cooldown", retry_after_ms=retry_after_ms)
         self.reason, self.until_ms = reason, until_ms
 
     def __str__(self) -> str:
@@ -129,6 +153,8 @@ class Refused(ExchangeError):
     ) -> None:
         super().__init__(exchange, kind, advice)
         self.kind, self.advice = kind, advice
+        # Who is turned away is so at every door; what is gone is one path.
+        self.everywhere = kind in ("blocked", "key")
 
     def __str__(self) -> str:
         return f"{self.exchange} refuses us ({self.kind}): {self.advice}"

@@ -94,7 +94,9 @@ class Hub:
         self.health = msgspec.Raw(b"{}")
         self.groups = Groups(self.newest, self.newest_cut)
         self._reader, self._http = reader, http
-        self._align_ms, self._beat_life_ms = ingest.align_ms, ingest.beat_ms
+        self._align_ms, self._usual_life_ms = ingest.align_ms, ingest.beat_ms
+        # As the leader has it who beat last: a tick's beat lasts until the next tick.
+        self._beat_life_ms = ingest.beat_ms
         # All by the monotonic clock; None before the first.
         self._heard_ms: int | None = None
         self._beat_ms: int | None = None
@@ -285,7 +287,7 @@ class Hub:
         board = Board.read(head.epoch or _BEFORE, head.offset, head.floor, view.tickers)
         self._hear(head.health)
         if head.alive:
-            self._beat_ms = now_ms
+            self._beat(now_ms, head.left_ms)
         if not board.is_behind(Cursor(self.board.epoch, "", self.board.offset)):
             moved = (board.epoch, board.offset) != (self.cut.epoch, self.cut.offset)
             self.board = board
@@ -332,7 +334,7 @@ class Hub:
 
     def _cut_at(self, mark: Mark, now_ms: int) -> bool:
         """Cut the board at a mark; False when it is of an offset we have not read."""
-        self._beat_ms = now_ms
+        self._beat(now_ms, mark.life_ms)
         self.mark = mark.number
         self._to_turn = True
         board, cut = self.board, self.cut
@@ -343,6 +345,11 @@ class Hub:
         ):
             self._cut_here()
         return mark.offset <= board.offset
+
+    def _beat(self, now_ms: int, life_ms: int) -> None:
+        """Note that somebody ingests, for as long as was said or as is usual."""
+        self._beat_ms = now_ms
+        self._beat_life_ms = life_ms or self._usual_life_ms
 
     def _turn_cuts(self, now_ms: int) -> None:
         if self._to_turn and not self._behind:
@@ -395,7 +402,10 @@ class Hub:
     def _step(self) -> None:
         """Keep the grid's time while nobody marks it."""
         now_ms = self.clock.monotonic_ms()
-        if self.live or (self._quiet(now_ms) and not self._down):
+        # Between two ticks somebody is alive, and nobody marks.
+        since_ms = now_ms - (self._beat_ms or 0)
+        marked = self.live and since_ms <= self._usual_life_ms
+        if marked or (self._quiet(now_ms) and not self._down):
             return
         self._cut_here()
         self.groups.turn_cuts(now_ms)
@@ -409,7 +419,7 @@ class Hub:
         self._hear(head.health)
         now_ms = self.clock.monotonic_ms()
         if head.alive and not head.offset:
-            self._beat_ms = now_ms  # the log holds no marks yet
+            self._beat(now_ms, head.left_ms)  # the log holds no marks yet
             self._tell(now_ms)
         if head.epoch == self.board.epoch and head.floor > self.board.floor:
             self._raise_floor(head.floor, now_ms)

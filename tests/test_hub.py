@@ -208,6 +208,33 @@ async def test_a_leader_that_falls_silent_is_told_to_every_client(
         assert json.loads(frame.body)["live"] is True
 
 
+async def test_a_mark_that_says_how_long_it_counts_is_believed(
+    client: Client, keys: Keys, quick: Settings, leader: Leader
+) -> None:
+    """Between two ticks somebody ingests, whatever this instance is set up for."""
+    await leader.publish({"BTC-USD": "1"})
+    hub, lease = make_hub(client, keys, quick), await leader.lease()
+    number = client.clock.wall_ms() // quick.ingest.align_ms
+    async with running(hub):
+        await leader.writer.mark(
+            lease, number, beat_ms=60_000, life_ms=60_000, health=b"{}"
+        )
+        await eventually(lambda: hub.mark == number)
+        assert await _is_live_on(hub, quick.ingest.beat_ms)
+    # One that begins between two ticks knows it from the store.
+    late = make_hub(client, keys, quick)
+    async with running(late):
+        await eventually(lambda: late.ready)
+        assert await _is_live_on(late, quick.ingest.beat_ms)
+
+
+async def _is_live_on(hub: Hub, usual_ms: int) -> bool:
+    """Tell whether it is live after twice the time that its own settings give."""
+    due_ms = hub.clock.monotonic_ms() + 2 * usual_ms
+    await eventually(lambda: hub.clock.monotonic_ms() > due_ms)
+    return hub.live
+
+
 async def test_a_gap_in_the_log_makes_the_hub_read_the_board_again(
     client: Client, keys: Keys, settings: Settings, leader: Leader
 ) -> None:

@@ -113,7 +113,17 @@ class Denied(Struct, frozen=True):
     error: ExchangeError
 
 
-Notice = Confirmed | Rejected | Omitted | Gap | Closing | Denied
+class Told(Struct, frozen=True):
+    """The exchange says how it is; without words all is well again.
+
+    ``halts`` tells that it serves nobody meanwhile; otherwise it is a note.
+    """
+
+    words: str = ""
+    halts: bool = False
+
+
+Notice = Confirmed | Rejected | Omitted | Gap | Closing | Denied | Told
 
 
 class Rules(Struct, frozen=True, kw_only=True):

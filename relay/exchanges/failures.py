@@ -11,7 +11,13 @@ from typing import Final, Literal
 
 from msgspec import DecodeError, Struct
 
-from relay.errors import ExchangeDown, ExchangeError, RateLimited, Refused
+from relay.errors import (
+    Banned,
+    ExchangeDown,
+    ExchangeError,
+    RateLimited,
+    Refused,
+)
 from relay.exchanges.adapter import Answer
 
 # What a JSON decoder raises over bytes that it cannot read: not JSON or not our shape,
@@ -41,13 +47,15 @@ class Advice(Struct, frozen=True, kw_only=True):
     """How one exchange refuses: its own figures and sentences.
 
     ``scope`` is what its limits count by, ``wait_ms`` the pause after a 429 that does
-    not name one. ``key`` and ``blocked`` tell a person what to do.
+    not name one. ``key`` and ``blocked`` tell a person what to do. ``shared`` tells
+    that one edge limits REST and streams alike: a 429 of either is meant for both.
     """
 
     scope: str
     wait_ms: int
     key: str
     blocked: str
+    shared: bool = False
 
 
 def retry_after_ms(answer: Answer) -> int | None:
@@ -79,7 +87,13 @@ def _http_date(text: str) -> datetime | None:
 def limited(answer: Answer, advice: Advice, wait_ms: int = 0) -> RateLimited:
     """Say how long to stay away: as asked, or for the exchange's usual time."""
     wait_ms = retry_after_ms(answer) or wait_ms or advice.wait_ms
-    return RateLimited(answer.request.exchange, advice.scope, wait_ms)
+    # A 429 is about the limit that was passed; a 418 bans the address.
+    banned = answer.status == HTTPStatus.IM_A_TEAPOT
+    kind = Banned if banned else RateLimited
+    failure = kind(answer.request.exchange, advice.scope, wait_ms)
+    if advice.shared and answer.status == HTTPStatus.TOO_MANY_REQUESTS:
+        failure.everywhere = True
+    return failure
 
 
 def by_status(answer: Answer, advice: Advice) -> ExchangeError | None:

@@ -48,15 +48,18 @@ _ADVICE: Final = Advice(
     wait_ms=600_000,
     key="public data needs no key: is rest_url Kraken's own address?",
     blocked="Kraken's edge does not serve this address: read from another region",
+    shared=True,
 )
 
+_LOCKOUT: Final = "EGeneral:Temporary lockout"
 # What the error array says, by how it begins, and how long to stay away. Continuing
-# extends the restriction; no figure but that of the lockout is published.
+# extends the restriction; no figure but that of the lockout is published. All but the
+# lockout speak of REST's own limit.
 _LIMITED: Final = {
     "EGeneral:Too many requests": 5_000,
     "EAPI:Rate limit exceeded": 5_000,
     "EService:Throttled": 5_000,
-    "EGeneral:Temporary lockout": 900_000,
+    _LOCKOUT: 900_000,
 }
 
 # A throttle that names an instant further away than this is not believed.
@@ -259,7 +262,9 @@ def _read_error(text: str, answer: Answer) -> ExchangeError:
     for beginning, wait_ms in _LIMITED.items():
         if text.startswith(beginning):
             throttle_ms = _throttle_ms(text, answer.received_ms)
-            return limited(answer, _ADVICE, max(wait_ms, throttle_ms))
+            failure = limited(answer, _ADVICE, max(wait_ms, throttle_ms))
+            failure.everywhere = failure.everywhere or beginning == _LOCKOUT
+            return failure
     if text.startswith(_OURS):
         return bad_request(answer, text)
     return down(answer, text)

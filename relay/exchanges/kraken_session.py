@@ -11,7 +11,14 @@ from msgspec import Raw, Struct, field
 
 from relay.errors import FrameError
 from relay.exchanges import kraken_v1
-from relay.exchanges.adapter import Closing, Confirmed, Notice, Rejected, Rules
+from relay.exchanges.adapter import (
+    Closing,
+    Confirmed,
+    Notice,
+    Rejected,
+    Rules,
+    Told,
+)
 from relay.exchanges.decimals import price_of, text_of
 from relay.exchanges.failures import UNREADABLE
 from relay.exchanges.instants import micros_of_iso
@@ -197,6 +204,8 @@ class KrakenSession:
         # The server greets with its state. A replacement would be greeted alike, so a
         # state that stood before we came is no reason to leave.
         for row in _statuses.decode(rows):
+            if row.system:
+                self.notices.append(_told(row.system))
             reason = _closing_reason(row)
             if reason and not first:
                 self.notices.append(Closing(reason))
@@ -241,6 +250,13 @@ class KrakenSession:
     def _unanswered(self, request: int | None) -> tuple[str, ...]:
         asked = self._asked.get(request or 0, ())
         return tuple(symbol for symbol in asked if symbol in self._waiting)
+
+
+def _told(system: str) -> Told:
+    """Read the engine's state; in all but maintenance prices go on [K3]."""
+    if system == "online":
+        return Told()
+    return Told(f"{system}, as its status says", halts=system == "maintenance")
 
 
 def _closing_reason(status: _Status) -> str:

@@ -7,7 +7,7 @@ share, before anybody sends. The rules are functions of plain state.
 from bisect import bisect_left
 from collections.abc import Container, Iterable, Mapping, Sequence
 from enum import IntEnum
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import Struct, structs
 
@@ -36,6 +36,13 @@ _FORGIVEN_MS: Final = 3_600_000
 _UNSEEN: Final = 0
 # Of a smaller limit nothing can be spared.
 _SPARE_FROM: Final = 4
+
+
+Transport = Literal["rest", "ws"]
+"""What an exchange may refuse by itself: REST has limits of its own, streams others."""
+
+# The limits, by their names in the configuration, on what goes over streams.
+_OF_STREAMS: Final = ("connect", "messages")
 
 
 class Priority(IntEnum):
@@ -126,13 +133,15 @@ class Book(Struct, kw_only=True):
     """What all instances know of one exchange in one scope: a value of the store.
 
     ``revision`` grows with each change, and is never less than the store's clock;
-    ``born_ms`` tells two lives of a store apart.
+    ``born_ms`` tells two lives of a store apart. ``cooldown`` is for everything,
+    ``cooldowns`` are those of one transport.
     """
 
     born_ms: int
     revision: int = 0
     ledgers: dict[str, Ledger] = {}
     cooldown: Cooldown = Cooldown(0, "", 0)
+    cooldowns: dict[Transport, Cooldown] = {}
 
 
 class Gauge(Struct, frozen=True, kw_only=True):
@@ -156,18 +165,28 @@ class Gauge(Struct, frozen=True, kw_only=True):
 class Offence(Struct, frozen=True, kw_only=True):
     """An answer that says stop, and for how long.
 
-    ``wait_max_ms`` is how far repetitions may lengthen it.
+    ``wait_max_ms`` is how far repetitions may lengthen it; ``transport`` is what it
+    stops, None for everything.
     """
 
     reason: str
     wait_ms: int
     wait_max_ms: int
+    transport: Transport | None = None
 
 
-def offence_of(error: ExchangeError, *, refused_ms: int) -> Offence | None:
-    """Return what an error means for everything else sent to the exchange, if it does.
+def transport_of(limits: Iterable[str]) -> Transport:
+    """Return what is sent under these limits."""
+    return "ws" if any(name in _OF_STREAMS for name in limits) else "rest"
 
-    A request that was wrong by itself says nothing of the others.
+
+def offence_of(
+    error: ExchangeError, *, refused_ms: int, transport: Transport
+) -> Offence | None:
+    """Return what an error means for all else that is sent to the exchange, if it does.
+
+    A request that was wrong by itself says nothing of the others; a limit that was
+    passed over one ``transport`` says nothing of the other, unless the error does.
     """
     if isinstance(error, RateLimited):
         wait_ms, wait_max_ms = error.retry_after_ms, _LIMITED_MAX_MS
@@ -175,8 +194,15 @@ def offence_of(error: ExchangeError, *, refused_ms: int) -> Offence | None:
         wait_ms, wait_max_ms = refused_ms, _REFUSED_MAX_MS
     else:
         return None
-    said = f"HTTP {error.status}, {error}" if error.status else str(error)
-    return Offence(reason=said, wait_ms=wait_ms, wait_max_ms=wait_max_ms)
+    # The budget's exchange is known to whoever reads this.
+    words = str(error).removeprefix(f"{error.exchange} ")
+    said = f"HTTP {error.status}, {words}" if error.status else words
+    return Offence(
+        reason=said,
+        wait_ms=wait_ms,
+        wait_max_ms=wait_max_ms,
+        transport=None if error.everywhere else transport,
+    )
 
 
 def backed_off_ms(offence: Offence, offences: int) -> int:
@@ -495,7 +521,7 @@ class Budget:
         from now it may take to land, where whoever sends it sees to that.
         """
         self._begin(now_ms)
-        cooldown = self.cooling(now_ms)
+        cooldown = self.cooling(now_ms, transport_of(name for name, _ in costs))
         if cooldown is not None:
             return Wait(cooldown.until_ms, "", cooldown.reason)
         summed = _sum(costs, self._ledgers)
@@ -584,47 +610,55 @@ class Budget:
 
         Whatever comes during a cooldown is the same offence, and never shortens it.
         """
-        last = self._cooldown()
+        last = self._cooldown(offence.transport)
         if now_ms < last.until_ms:
             until_ms = max(last.until_ms, now_ms + offence.wait_ms)
             reason = last.reason if until_ms == last.until_ms else offence.reason
-            return self._cool(Cooldown(until_ms, reason, last.offences))
+            return self._cool(Cooldown(until_ms, reason, last.offences), offence)
         soon = last.offences and now_ms - last.until_ms < _FORGIVEN_MS
         offences = last.offences + 1 if soon else 1
         until_ms = now_ms + backed_off_ms(offence, offences)
-        return self._cool(Cooldown(until_ms, offence.reason, offences))
+        return self._cool(Cooldown(until_ms, offence.reason, offences), offence)
 
-    def _cool(self, cooldown: Cooldown) -> Cooldown:
+    def _cool(self, cooldown: Cooldown, offence: Offence) -> Cooldown:
         for book in self.books.values():
-            book.cooldown = cooldown
+            if offence.transport is None:
+                book.cooldown = cooldown
+            else:
+                book.cooldowns[offence.transport] = cooldown
         return cooldown
 
-    def _cooldown(self) -> Cooldown:
-        cooldowns = (book.cooldown for book in self.books.values())
+    def _cooldown(self, transport: Transport | None) -> Cooldown:
+        """Return the last cooldown that holds for a transport, or for everything."""
+        cooldowns = [book.cooldown for book in self.books.values()]
+        if transport is not None:
+            own = (book.cooldowns.get(transport) for book in self.books.values())
+            cooldowns += [one for one in own if one is not None]
         return max(cooldowns, key=lambda one: one.until_ms)
 
-    def cooling(self, now_ms: int) -> Cooldown | None:
-        """Return the cooldown, None when there is none."""
-        cooldown = self._cooldown()
+    def cooling(self, now_ms: int, transport: Transport = "rest") -> Cooldown | None:
+        """Return the cooldown that holds for a transport, None when there is none."""
+        cooldown = self._cooldown(transport)
         return cooldown if now_ms < cooldown.until_ms else None
 
     def gauges(self, now_ms: int) -> list[Gauge]:
         """Tell how every limit stands."""
         self._begin(now_ms)
-        cooldown = self.cooling(now_ms)
-        return [
-            Gauge(
-                limit=name,
-                used=spent(ledger, now_ms),
-                most=ledger.limit.weight_max,
-                window_ms=ledger.limit.window_ms,
-                frees_ms=min((one.until_ms for one in _holding(ledger)), default=0),
-                cooling_until_ms=cooldown.until_ms if cooldown else 0,
-                cooling_reason=cooldown.reason if cooldown else "",
-                scope=ledger.limit.scope,
-            )
-            for name, ledger in self._ledgers.items()
-        ]
+        return [self._gauge(one, now_ms) for one in self._ledgers.values()]
+
+    def _gauge(self, ledger: Ledger, now_ms: int) -> Gauge:
+        limit = ledger.limit
+        cooldown = self.cooling(now_ms, transport_of([limit.name]))
+        return Gauge(
+            limit=limit.name,
+            used=spent(ledger, now_ms),
+            most=limit.weight_max,
+            window_ms=limit.window_ms,
+            frees_ms=min((one.until_ms for one in _holding(ledger)), default=0),
+            cooling_until_ms=cooldown.until_ms if cooldown else 0,
+            cooling_reason=cooldown.reason if cooldown else "",
+            scope=limit.scope,
+        )
 
 
 def _holding(ledger: Ledger) -> Iterable[Entry | Report]:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import structs
 
 from relay.config import Board, Ingest
-from relay.ingest.sources import Candidate, Feed, Held, Jump, Route, Slot, Sources
+from relay.ingest.sources import Candidate, Held, Jump, Route, Slot, Sources
 from relay.model import (
     Batch,
     Listing,
@@ -210,6 +210,15 @@ class Merge:
         if feed is not None:
             feed.reason = reason
 
+    def halt(self, source: str, words: str) -> None:
+        """Note why a source says that it serves nobody; without words it does again.
+
+        Whatever goes wrong meanwhile does so for that reason.
+        """
+        feed = self._sources.feeds.get(source)
+        if feed is not None:
+            feed.halted = words
+
     def take(self, updates: Sequence[Update], *, now_ms: int) -> None:
         """Merge what frames and answers say. The hot path: microseconds each."""
         exchange, routes = "", _NO_ROUTES
@@ -293,6 +302,31 @@ class Merge:
             self._change(held)
         self._touch(held, now_ms)
 
+    def _outdate(self, held: Held, update: Update) -> None:
+        """Let go of what a newer price, read by REST, shows to be of long ago.
+
+        Its stream may be dead: best prices that are not its own, and the time of an
+        event that is not.
+        """
+        now_ms, life_ms = update.received_ms, self._rules.silent_after_ms
+        book = held.by_book
+        if book is not None and not (update.bid or update.ask):
+            old = now_ms - book.received_ms > life_ms
+            if old or (book.received_ms < now_ms and self._is_outside(held)):
+                held.bid = held.ask = ""
+                held.bid_number = held.ask_number = None
+        if not update.event_ms and held.event_ms and now_ms - held.event_ms > life_ms:
+            # It has no time of its own: it is as old as its reading.
+            held.event_ms = now_ms
+
+    def _is_outside(self, held: Held) -> bool:
+        """Tell whether a price contradicts the best prices beside it."""
+        price, pct = held.number, self._crossed_pct
+        assert price is not None, "it was just read"
+        bid, ask = held.bid_number, held.ask_number
+        below = bid is not None and price < bid and is_far(price, bid, pct)
+        return below or (ask is not None and price > ask and is_far(price, ask, pct))
+
     def _take_time(self, held: Held, update: Update) -> int:
         """Take an event's time; in place of one that cannot be true, its receipt.
 
@@ -339,7 +373,10 @@ class Merge:
             # Its own source is back where it was.
             self._end_jump(held)
             self._drop(update, REVOKED)
-        return self._set_price(held, update.price, number, now_ms)
+        done = self._set_price(held, update.price, number, now_ms)
+        if update.snapshot and done & _CHANGED:
+            self._outdate(held, update)
+        return done
 
     def _set_price(self, held: Held, text: str, number: Decimal, now_ms: int) -> int:
         held.priced_ms = now_ms
@@ -532,6 +569,15 @@ class Merge:
 
     # What the status shows.
 
+    def moved(self) -> "_Moves":
+        """Say of which source instruments went over to another since the last time.
+
+        Each is a source and what happened: it fell silent, or is there (again).
+        """
+        moves = dict(self._sources.moves)
+        self._sources.moves.clear()
+        return [_move(*names, count) for names, count in moves.items()]
+
     def health(self, *, now_ms: int) -> dict[str, Any]:
         """Say how each source is, and count the instruments."""
         return {
@@ -547,7 +593,7 @@ class Merge:
         return {
             "alive": feed.is_alive(now_ms),
             "age_ms": None if feed.heard_ms is None else now_ms - feed.heard_ms,
-            "reason": _reason(feed, now_ms),
+            "reason": feed.why(now_ms),
             "shown": sum(
                 slot.shown is not None and slot.shown.source == name for slot in slots
             ),
@@ -560,16 +606,17 @@ class Merge:
         }
 
 
-def _reason(feed: Feed, now_ms: int) -> str:
-    """Say why a feed is not shown; a silent one has not said anything itself."""
-    if feed.reason or feed.heard_ms is None or feed.is_alive(now_ms):
-        return feed.reason
-    return f"nothing was heard for {(now_ms - feed.heard_ms) // 1000} s"
-
-
 _Listings = list[Listing]
 _Names = list[str]
+_Moves = list[tuple[str, str]]
 _NO_ROUTES: Final[dict[str, Route]] = {}
+
+
+def _move(old: str, new: str, why: str, count: int) -> tuple[str, str]:
+    number = f"{count} instrument{'s' if count > 1 else ''}"
+    if not why:
+        return new, f"is there: {number} from it, no more from {old}"
+    return old, f"{why}: {number} from {new}"
 
 
 def _by_symbol(candidates: Iterable[Candidate]) -> _Listings:

@@ -4,9 +4,13 @@ No I/O and no clock.
 """
 
 from collections import deque
+from contextlib import suppress
 from typing import Final
 
+import msgspec
 from msgspec import Struct
+
+from relay.exchanges.adapter import Told
 
 # Enough to see what led to what; it goes into the store with every mark.
 _KEPT: Final = 20
@@ -20,15 +24,51 @@ class Event(Struct, frozen=True):
     what: str
 
 
+class _Health(Struct):
+    """What an earlier leader has said, as far as it is gone on from."""
+
+    events: list[Event] = []
+
+
+_health: Final = msgspec.json.Decoder(_Health)
+
+
 class Events:
     """The last changes, newest last; saying the same again changes nothing."""
 
     def __init__(self) -> None:
         self.last: deque[Event] = deque(maxlen=_KEPT)
         self._now: dict[str, str] = {}
+        # What sources say of themselves, where that is not that all is well.
+        self._told: dict[str, Told] = {}
+
+    def restore(self, health: bytes) -> None:
+        """Begin with what an earlier leader has noted, if it can be read."""
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self.last.extend(_health.decode(health).events)
+
+    def moved(self, source: str, what: str, *, now_ms: int) -> None:
+        """Note that instruments are shown from another source than before."""
+        self.last.append(Event(now_ms, source, what))
+
+    def tell(self, source: str, told: Told, *, now_ms: int) -> bool:
+        """Note what a source says of itself; tell whether that is new."""
+        if told == self._told.get(source, Told()):
+            return False
+        self._told.pop(source, None)
+        self.note(source, told.words or "online again", now_ms=now_ms)
+        if told.words:
+            self._told[source] = told
+        return True
 
     def note(self, source: str, what: str, *, now_ms: int) -> None:
-        """Note what a source has come to."""
+        """Note what a source has come to.
+
+        Of one that says itself that it serves nobody that is not news.
+        """
+        told = self._told.get(source.partition(" ")[0])
+        if told is not None and told.halts:
+            return
         if self._now.get(source) != what:
             self._now[source] = what
             self.last.append(Event(now_ms, source, what))

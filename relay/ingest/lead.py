@@ -42,13 +42,22 @@ class Leader:
         self._merge = merge
         self.publisher = Publisher(writer, merge, clock, rules)
 
-    async def begin(self) -> None:
-        """Take over what the store holds.
+    async def begin(self) -> bytes:
+        """Take over what the store holds; return the last leader's health.
 
         Raises:
             StoreDown: the store cannot be reached.
         """
-        await self.publisher.begin(self._published)
+        return await self.publisher.begin(self._published)
+
+    async def announce(self, lease: Lease) -> None:
+        """Say that somebody leads, before anything is published.
+
+        Raises:
+            LeaseLost: somebody else leads.
+            StoreDown: the store cannot be reached.
+        """
+        await self._write_mark(lease, self._next_number())
 
     async def run(self, lease: Lease) -> None:
         """Lead for ever.
@@ -72,8 +81,7 @@ class Leader:
         while self._merge.dirty:
             await self.publisher.flush(lease, self._published)
         # A mark ahead of the grid: readers need not wait for a leader that has gone.
-        number = self._clock.wall_ms() // self._rules.align_ms + 1
-        await self._write_mark(lease, number)
+        await self._write_mark(lease, self._next_number())
         await self._writer.release(lease)
 
     async def _keep(self, lease: Lease) -> None:
@@ -107,9 +115,16 @@ class Leader:
             with suppress(StoreDown):
                 await self._write_mark(lease, number)
 
+    def _next_number(self) -> int:
+        return self._clock.wall_ms() // self._rules.align_ms + 1
+
     async def _write_mark(self, lease: Lease, number: int) -> None:
         await self._writer.mark(
-            lease, number, beat_ms=self._beat_ms, health=self._health()
+            lease,
+            number,
+            beat_ms=self._beat_ms,
+            life_ms=self._beat_ms,
+            health=self._health(),
         )
 
     async def _turn(self) -> None:

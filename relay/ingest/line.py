@@ -27,6 +27,7 @@ from relay.exchanges.adapter import (
     Notice,
     Omitted,
     Rejected,
+    Told,
 )
 from relay.ingest.backoff import Backoff
 from relay.ingest.breaker import Breaker
@@ -86,6 +87,10 @@ class Sink(Protocol):
 
     def refused(self, exchange: str, symbols: Sequence[str], reason: str) -> None:
         """Note that the exchange does not stream these."""
+        ...
+
+    def told(self, exchange: str, told: Told) -> None:
+        """Note how the exchange says that it is."""
         ...
 
     def down(self, exchange: str, reason: str) -> None:
@@ -298,7 +303,7 @@ class Line:
             await purse.cancel(leave)
         else:
             await purse.settle(leave, (), now_ms=self._clock.wall_ms())
-        await purse.heed(error)
+        await purse.heed(error, "ws")
 
     def _prepare(self) -> Connection:
         if self._current is None:
@@ -365,7 +370,7 @@ class Line:
             self._lose(connection)
         self._wake.set()
         if connection.error is not None:
-            await self._house.purse.heed(connection.error)
+            await self._house.purse.heed(connection.error, "ws")
 
     def _lose(self, connection: Connection) -> None:
         """Go on without the current connection, with its predecessor if that lives."""
@@ -407,7 +412,7 @@ class Line:
         self._retry_ms = self._clock.monotonic_ms() + wait_ms
         reason = left_alone(wait.reason, wait.until_ms)
         if wait.limit:
-            reason = f"{wait.limit}: {wait.reason}"
+            reason = f"our own budget of {wait.limit} is spent: {wait.reason}"
         if wait_ms >= _WAIT_TELL_MS and reason != self._error:
             self._tell(reason)
 
@@ -437,6 +442,8 @@ class Line:
                 self._close_soon(connection, reason)
             case Denied(error):
                 connection.end(error)
+            case Told():
+                self._sink.told(self._name, notice)
 
     def _reject(self, connection: Connection, rejected: Rejected) -> None:
         self._error = rejected.reason

@@ -20,6 +20,9 @@ _RETRY_MAX_MS: Final = 60_000
 _DOUBLINGS_MAX: Final = 10
 # A request that was wrong by itself is tried again now and then.
 _REFUSED_MS: Final = 3_600_000
+# It may have been the symbol table's fault, which is older than a delisting: it is read
+# anew, but no sooner than this after the last time, and twice as late each time.
+_TABLE_MIN_MS: Final = 300_000
 # Snapshots that are asked for come no closer than this, however many ask.
 _ASKED_MS: Final = 2_000
 # A refresh comes up to this share of its interval late, so that sources and instances
@@ -143,12 +146,19 @@ class Plan:
         """Note that it was read."""
         chore = self._chore(due)
         chore.running, chore.failures, chore.refused = False, 0, ""
+        snapshot = self._intents[due.source].snapshot
+        if due.purpose == "symbols" and snapshot.refused:
+            # Asked by another table, the answer may be another.
+            snapshot.due_ms = snapshot.rest_ms = now_ms
         # Asked for meanwhile: the answer may have been too early for the question.
         chore.asked_ms = max(chore.asked_ms, now_ms + _ASKED_MS)
         self._schedule(chore, now_ms)
 
-    def failed(self, due: Due, error: RelayError, *, now_ms: int) -> None:
-        """Note that it was not, and why: it is tried again, ever more rarely."""
+    def failed(self, due: Due, error: RelayError, *, now_ms: int) -> int:
+        """Note that it was not, and why; return when it is tried again.
+
+        That is ever more rarely.
+        """
         chore = self._chore(due)
         chore.running = False
         wait_ms = min(
@@ -158,11 +168,25 @@ class Plan:
         if isinstance(error, RateLimited):
             wait_ms = max(wait_ms, error.retry_after_ms)
         if isinstance(error, Refused):
-            chore.refused = str(error)
+            chore.refused = f"{error.kind}: {error.advice}"
             if error.kind == "request":
                 # The others are a cooldown of the whole exchange.
                 wait_ms = _REFUSED_MS
+                self._doubt_table(due, now_ms)
         chore.due_ms = chore.rest_ms = now_ms + wait_ms
+        return chore.due_ms
+
+    def _doubt_table(self, due: Due, now_ms: int) -> None:
+        """Have the table read anew that refused prices were asked for by.
+
+        A source that charges is not, since this may go on.
+        """
+        intent = self._intents[due.source]
+        if due.purpose == "snapshot" and not intent.charged:
+            doublings = min(intent.snapshot.failures - 1, _DOUBLINGS_MAX)
+            gap_ms = min(_TABLE_MIN_MS << doublings, _REFUSED_MS)
+            table = intent.symbols
+            table.asked_ms = max(now_ms, (table.done_ms or 0) + gap_ms)
 
     def refused(self) -> dict[str, str]:
         """Return the sources that say no, and what they say."""

@@ -83,11 +83,12 @@ class Publisher:
         """Say that there is something to publish."""
         self._wake.set()
 
-    async def begin(self, published: Published) -> None:
+    async def begin(self, published: Published) -> bytes:
         """Find out what the store holds, and go on from there.
 
         Where the store has lost what this process had published, a new epoch begins,
-        and what the store lacks is published again.
+        and what the store lacks is published again. Returns the last leader's JSON
+        about its sources.
 
         Raises:
             StoreDown: the store cannot be reached.
@@ -96,6 +97,7 @@ class Publisher:
         now_ms = self._clock.wall_ms()
         self._merge.restore(newest(stored.tickers, published.tickers), now_ms=now_ms)
         self._go_on(stored, published)
+        return stored.health
 
     def _go_on(self, stored: Stored, published: Published) -> None:
         self._previous = stored.offset

@@ -14,7 +14,13 @@ from msgspec.structs import replace
 from relay import __version__
 from relay.clock import Clock
 from relay.config import Exchange, Ingest
-from relay.errors import ExchangeDown, ExchangeError, LeftAlone, RateLimited
+from relay.errors import (
+    ExchangeDown,
+    ExchangeError,
+    LeftAlone,
+    RateLimited,
+    Spent,
+)
 from relay.exchanges.adapter import Adapter, Answer, Request, Usage
 from relay.ingest.breaker import Breaker
 from relay.ingest.budget import Priority, Reservation, Wait
@@ -147,7 +153,7 @@ class Pull:
         self.breaker.passed()
         if failure is not None:
             failure.status = answer.status
-            await self.purse.heed(failure)
+            await self.purse.heed(failure, "rest")
             raise failure
         return answer
 
@@ -191,7 +197,7 @@ class Pull:
         name, until_ms = self.adapter.name, wait.until_ms
         wait_ms = max(until_ms - self.clock.wall_ms(), 1)
         if wait.limit:
-            return RateLimited(name, wait.limit, wait_ms)
+            return Spent(name, wait.limit, wait_ms)
         return LeftAlone(name, wait.reason, until_ms=until_ms, retry_after_ms=wait_ms)
 
     async def _send(self, flight: _Flight) -> Answer:

@@ -24,6 +24,7 @@ from relay.ingest.budget import (
     Gauge,
     Priority,
     Reservation,
+    Transport,
     Wait,
     follow,
     offence_of,
@@ -153,16 +154,21 @@ class Purse:
         """Have a change written down with the next one, by whoever may not wait now."""
         self._owed.append(change)
 
-    async def heed(self, error: ExchangeError) -> None:
-        """Leave the exchange alone for as long as an answer of it asks for."""
-        offence = offence_of(error, refused_ms=self._terms.refused_ms)
+    async def heed(self, error: ExchangeError, transport: Transport) -> None:
+        """Leave the exchange alone for as long as an answer of it asks for.
+
+        ``transport`` is what was answered: unless the error is about everything, the
+        other one goes on.
+        """
+        refused_ms = self._terms.refused_ms
+        offence = offence_of(error, refused_ms=refused_ms, transport=transport)
         if offence is not None:
             now_ms = self._clock.wall_ms()
             await self._note(lambda one: one.offend(offence, now_ms=now_ms))
 
-    def cooling(self) -> Cooldown | None:
-        """Return the cooldown as far as this process knows, None for none."""
-        return self._remembered().cooling(self._clock.wall_ms())
+    def cooling(self, transport: Transport = "rest") -> Cooldown | None:
+        """Return a transport's cooldown as far as this process knows, None for none."""
+        return self._remembered().cooling(self._clock.wall_ms(), transport)
 
     def gauges(self) -> list[Gauge]:
         """Tell how every limit stands, as far as this process knows; empty at first."""

@@ -8,7 +8,13 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
-from relay.errors import ExchangeDown, ExchangeError, RateLimited, StoreDown
+from relay.errors import (
+    ExchangeDown,
+    ExchangeError,
+    RateLimited,
+    Refused,
+    StoreDown,
+)
 from relay.exchanges.adapter import Answer, Request
 from relay.ingest.breaker import Circuit
 from relay.ingest.budget import Priority
@@ -129,11 +135,7 @@ class Reading:
             else:
                 await self._read_snapshot(name, due.priority)
         except ExchangeError as error:
-            now_ms = self._clock.wall_ms()
-            self.plan.failed(due, error, now_ms=now_ms)
-            self._merge.lost(name, str(error), now_ms=now_ms)
-            self._events.note(f"{name} rest", str(error), now_ms=now_ms)
-            self._report.warn(name, due.purpose, f"{error}; trying again")
+            self._heed(due, error)
         except StoreDown as down:
             self.plan.failed(due, down, now_ms=self._clock.wall_ms())
             self._report.warn("store", due.purpose, str(down))
@@ -145,6 +147,17 @@ class Reading:
             now_ms = self._clock.wall_ms()
             self.plan.done(due, now_ms=now_ms)
             self._events.note(f"{name} rest", "read", now_ms=now_ms)
+
+    def _heed(self, due: Due, error: ExchangeError) -> None:
+        name, now_ms = due.source, self._clock.wall_ms()
+        again_ms = self.plan.failed(due, error, now_ms=now_ms)
+        self._merge.lost(name, str(error), now_ms=now_ms)
+        self._events.note(f"{name} rest", str(error), now_ms=now_ms)
+        cooldown = self._parts.intakes[name].purse.cooling("rest")
+        if cooldown is not None:
+            again_ms = max(again_ms, cooldown.until_ms)
+        said = f"{error}; {_next_try(error, again_ms - now_ms)}"
+        self._report.warn(name, due.purpose, said.removesuffix("; "))
 
     async def _read_symbols(self, name: str, priority: Priority) -> None:
         intake = self._parts.intakes[name]
@@ -192,3 +205,12 @@ class Reading:
                 if limited.retry_after_ms > _SHORT_WAIT_MS:
                     raise
                 await asyncio.sleep(limited.retry_after_ms / 1000)
+
+
+def _next_try(error: ExchangeError, wait_ms: int) -> str:
+    """Say when it is tried again, where the error does not."""
+    if isinstance(error, RateLimited):
+        return ""
+    if isinstance(error, Refused):
+        return f"next try in {-(-wait_ms // 1000)} s"
+    return "trying again"

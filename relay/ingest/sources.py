@@ -4,6 +4,7 @@ No I/O and no clock. What a source says is merged by ``conflate``, which is told
 whose value is shown.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Final
@@ -25,10 +26,11 @@ class Feed:
     instrument's: any frame, heartbeat or answer breaks it. ``fresh`` is a feed of a
     board that began with nothing: it has not been silent, only not heard yet.
     Since ``wrong_ms`` all it says is of the future, which is as good as silence.
+    ``halted`` is what it says of itself for as long as it serves nobody.
     """
 
-    __slots__ = ("assumed", "fresh", "heard_ms", "name", "reason", "silent_ms",
-                 "since_ms", "steady_ms", "wrong_ms")  # fmt: skip
+    __slots__ = ("assumed", "fresh", "halted", "heard_ms", "name", "reason",
+                 "silent_ms", "since_ms", "steady_ms", "wrong_ms")  # fmt: skip
 
     def __init__(self, name: str, silent_ms: int) -> None:
         self.name, self.silent_ms = name, silent_ms
@@ -37,6 +39,7 @@ class Feed:
         self.assumed = False
         self.fresh = True
         self.reason = "never heard"
+        self.halted = ""
         self.wrong_ms: int | None = None
 
     def hear(self, now_ms: int) -> None:
@@ -60,6 +63,14 @@ class Feed:
         if self.wrong_ms is not None and now_ms - self.wrong_ms > self.silent_ms:
             return False
         return self.heard_ms is not None and now_ms - self.heard_ms <= self.silent_ms
+
+    def why(self, now_ms: int) -> str:
+        """Say why it is not shown; a silent one has not said anything itself."""
+        if self.halted:
+            return self.halted
+        if self.reason or self.heard_ms is None or self.is_alive(now_ms):
+            return self.reason
+        return f"nothing was heard for {(now_ms - self.heard_ms) // 1000} s"
 
     def is_steady(self, now_ms: int, steady_ms: int) -> bool:
         """Tell whether it has really been heard for so long without a silence."""
@@ -302,6 +313,8 @@ class Sources:
         self.slots: dict[str, Slot] = {}
         self.routes: dict[str, dict[str, Route]] = {name: {} for name in self.feeds}
         self.changed: dict[str, None] = {}
+        # From whom to whom so many went, and why the first may not be shown any more.
+        self.moves: Counter[tuple[str, str, str]] = Counter()
         self._orders = Orders(board)
         self._demanded: set[str] = set()
         self._tables: dict[str, Symbols] = {}
@@ -437,6 +450,7 @@ class Sources:
         if shown is None:
             return
         if shown is not slot.shown:
+            self._note_move(slot, shown, now_ms)
             self._show(slot, shown)
             self.changed[slot.name] = None
         if shown in slot.candidates and shown.current and shown.feed.heard_ms:
@@ -445,6 +459,13 @@ class Sources:
         if stale is not slot.stale:
             slot.stale = stale
             self.changed[slot.name] = None
+
+    def _note_move(self, slot: Slot, to: Candidate, now_ms: int) -> None:
+        before = slot.shown
+        if before is not None and before.source != to.source:
+            lives = before.feed.is_alive(now_ms)
+            why = "" if lives else before.feed.why(now_ms)
+            self.moves[before.source, to.source, why] += 1
 
     def _is_stale(self, slot: Slot, shown: Candidate, now_ms: int) -> bool:
         if shown in slot.candidates and shown.lives(now_ms):

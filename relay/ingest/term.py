@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from relay.errors import StoreDown
+from relay.exchanges.adapter import Told
 from relay.ingest.breaker import Circuit
 from relay.ingest.conflate import Merge
 from relay.ingest.events import Events
@@ -97,7 +98,9 @@ class Term:
             LeaseLost: in an exception group; somebody else leads, or may by now.
             StoreDown: the store could not be reached at the beginning.
         """
-        await self._leader.begin()
+        self._events.restore(await self._leader.begin())
+        # First of all, so that what is published is live from its first batch on.
+        await self._leader.announce(self._lease)
         await self._reading.restore()
         async with ringing(self._bells, self._intervals), asyncio.TaskGroup() as tasks:
             tasks.create_task(self._leader.run(self._lease))
@@ -149,14 +152,22 @@ class Term:
         self._report.warn(exchange, "refused", said)
         self._events.note(exchange, said, now_ms=self._clock.wall_ms())
 
+    def told(self, exchange: str, told: Told) -> None:
+        """Note how an exchange says that it is, when that is new."""
+        now_ms = self._clock.wall_ms()
+        self._merge.halt(exchange, told.words if told.halts else "")
+        if self._events.tell(exchange, told, now_ms=now_ms):
+            self._report.say(f"{exchange}: {told.words or 'online again'}")
+
     def down(self, exchange: str, reason: str) -> None:
         """Note that a connection is gone, or could not be made."""
         self._unstreamed.add(exchange)
         self._reading.probes[exchange].forget()
         now_ms = self._clock.wall_ms()
         self._merge.lost(exchange, reason, now_ms=now_ms)
-        self._report.warn(exchange, "stream", f"{reason}; trying again")
-        self._events.note(exchange, f"not streaming: {reason}", now_ms=now_ms)
+        said = f"not streaming: {reason.removeprefix(f'{exchange} ')}"
+        self._report.warn(exchange, "stream", said)
+        self._events.note(exchange, said, now_ms=now_ms)
 
     def up(self, exchange: str) -> None:
         """Note that a connection stands."""
@@ -295,6 +306,8 @@ class Term:
     def _health(self) -> bytes:
         """Write what the status shows of the leader, its sources and its budgets."""
         now_ms = self._clock.wall_ms()
+        for source, what in self._merge.moved():
+            self._events.moved(source, what, now_ms=now_ms)
         health = {
             "leader": {
                 "holder": self._lease.holder,

@@ -21,7 +21,8 @@ class Head(Struct, frozen=True, kw_only=True):
     """Where the published sequence stands.
 
     An empty ``epoch`` means that nothing was published yet. ``alive`` tells whether
-    somebody ingests. ``health`` is the leader's JSON about its sources.
+    somebody ingests, ``left_ms`` for how long that holds, 0 where the leader does not
+    say. ``health`` is the leader's JSON about its sources.
     """
 
     epoch: str = ""
@@ -31,6 +32,7 @@ class Head(Struct, frozen=True, kw_only=True):
     token: int = 0
     health: msgspec.Raw = msgspec.Raw(b"{}")
     alive: bool = False
+    left_ms: int = 0
 
 
 class View(Struct, frozen=True):
@@ -44,10 +46,12 @@ class Mark(Struct, frozen=True):
     """A point of the grid: the cut is the board as it stood when this was written.
 
     ``number`` counts the grid; the cut's offset is the last batch's before it.
+    ``life_ms`` is how long it tells that somebody ingests, 0 where it does not say.
     """
 
     number: int
     offset: int
+    life_ms: int = 0
 
 
 class Entry(Struct, frozen=True):
@@ -74,14 +78,14 @@ class Reader:
         with self._client.asked():
             async with self._client.valkey.pipeline(transaction=True) as pipe:
                 pipe.hgetall(self._keys.head)
-                pipe.exists(self._keys.beat)
+                pipe.pttl(self._keys.beat)
                 if names is None:
                     pipe.hgetall(self._keys.tickers)
                 elif names:
                     pipe.hmget(self._keys.tickers, names)
-                head, alive, *rest = await pipe.execute()
+                head, left_ms, *rest = await pipe.execute()
         with self._client.understood():
-            return View(_head(head, alive=bool(alive)), _tickers(names, rest))
+            return View(_head(head, left_ms), _tickers(names, rest))
 
     async def place(self) -> str:
         """Return the place of the log's newest entry, from which to follow.
@@ -179,7 +183,8 @@ def _answer(sent: object) -> Awaitable[Any]:
     return cast("Awaitable[Any]", sent)
 
 
-def _head(fields: dict[bytes, bytes], *, alive: bool) -> Head:
+def _head(fields: dict[bytes, bytes], left_ms: int) -> Head:
+    told = int(fields.get(b"life", 0)) > 0
     return Head(
         epoch=fields.get(b"epoch", b"").decode(),
         offset=int(fields.get(b"offset", 0)),
@@ -187,7 +192,9 @@ def _head(fields: dict[bytes, bytes], *, alive: bool) -> Head:
         holder=fields.get(b"holder", b"").decode(),
         token=int(fields.get(b"token", 0)),
         health=msgspec.Raw(fields.get(b"health", b"{}")),
-        alive=alive,
+        # The store answers -2 where there is no beat.
+        alive=left_ms >= 0,
+        left_ms=max(left_ms, 0) if told else 0,
     )
 
 
@@ -209,7 +216,8 @@ def _tickers(names: list[str] | None, rest: list[object]) -> dict[str, bytes]:
 def _entry(place: str, fields: dict[bytes, bytes]) -> Entry:
     offset = int(place.partition("-")[0])
     if b"mark" in fields:
-        return Entry(place, Mark(int(fields[b"mark"]), offset))
+        life_ms = int(fields.get(b"life", 0))
+        return Entry(place, Mark(int(fields[b"mark"]), offset, life_ms))
     epoch, previous = fields.pop(b"epoch").decode(), int(fields.pop(b"previous"))
     tickers = {name.decode(): ticker for name, ticker in fields.items()}
     batch = Batch(epoch=epoch, previous=previous, offset=offset, tickers=tickers)

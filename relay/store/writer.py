@@ -27,12 +27,13 @@ class Lease(Struct, frozen=True):
 
 
 class Stored(Struct, frozen=True):
-    """What the store holds when a leader begins."""
+    """What the store holds when a leader begins; ``health`` is the last one's JSON."""
 
     epoch: str
     offset: int
     floor: int
     tickers: dict[str, bytes]
+    health: bytes = b"{}"
 
 
 class Kept(Struct, frozen=True):
@@ -110,6 +111,7 @@ class Writer:
             int(head.get(b"offset", 0)),
             int(head.get(b"floor", 0)),
             {name.decode(): ticker for name, ticker in tickers.items()},
+            head.get(b"health", b"{}"),
         )
 
     async def publish(self, lease: Lease, batch: Batch) -> None:
@@ -137,16 +139,25 @@ class Writer:
             raise OutOfStep(batch.previous, answer[1].decode(), int(answer[2]))
 
     async def mark(
-        self, lease: Lease, mark: int, *, beat_ms: int, health: bytes
+        self,
+        lease: Lease,
+        mark: int,
+        *,
+        beat_ms: int,
+        health: bytes,
+        life_ms: int = 0,
     ) -> None:
         """Write a mark of the grid, which is the beat as well.
+
+        ``life_ms`` is how long it tells every reader that somebody ingests, whatever
+        the reader's settings say; 0 leaves it to them.
 
         Raises:
             LeaseLost: the lease is not ours any more.
             StoreDown: the store cannot be reached.
         """
         keys = [self._keys.lease, self._keys.head, self._keys.log, self._keys.beat]
-        arguments = mark, beat_ms, self._log_max, health
+        arguments = mark, beat_ms, self._log_max, health, life_ms
         await self._write(self._mark, lease, keys, *arguments)
 
     async def forget(self, lease: Lease, names: Iterable[str], *, floor: int) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from relay.errors import (
+    Banned,
     ExchangeDown,
     ExchangeError,
     FrameError,
@@ -310,20 +311,20 @@ FAILURES: list[tuple[int, str, dict[str, str], ExchangeError | None]] = [
         {},
         RateLimited("binance", "address", 60_000),
     ),
-    (418, "", {"retry-after": "180"}, RateLimited("binance", "address", 180_000)),
+    (418, "", {"retry-after": "180"}, Banned("binance", "address", 180_000)),
     (
         418,
         f'{{"code":-1003,"msg":"IP banned until {SENT_MS + 200_040}. Please"}}',
         {},
-        RateLimited("binance", "address", 200_000),
+        Banned("binance", "address", 200_000),
     ),
     (
         418,
         '{"code":-1003,"msg":"IP banned until 1000000000000."}',
         {},
-        RateLimited("binance", "address", 120_000),
+        Banned("binance", "address", 120_000),
     ),
-    (418, "", {}, RateLimited("binance", "address", 120_000)),
+    (418, "", {}, Banned("binance", "address", 120_000)),
     (
         400,
         '{"code":-1034,"msg":"Too many connections"}',

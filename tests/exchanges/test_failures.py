@@ -1,8 +1,15 @@
 """Statuses and headers, whatever the exchange."""
 
 import pytest
+from msgspec.structs import replace
 
-from relay.errors import ExchangeDown, ExchangeError, RateLimited, Refused
+from relay.errors import (
+    Banned,
+    ExchangeDown,
+    ExchangeError,
+    RateLimited,
+    Refused,
+)
 from relay.exchanges.adapter import Request
 from relay.exchanges.failures import Advice, by_status, retry_after_ms
 from tests.exchanges.answers import answer_to
@@ -57,7 +64,7 @@ def test_retry_after_is_seconds_or_a_date(
         (404, "", Refused, "x refuses us (request)"),
         (408, "", ExchangeDown, "x cannot be read: HTTP 408"),
         (410, "", Refused, "x refuses us (retired): /prices is gone"),
-        (418, "", RateLimited, "x limits us by address: wait 7 s"),
+        (418, "", Banned, "x has banned this address: wait 7 s"),
         (422, "", Refused, "x refuses us (request)"),
         (429, "<html>", RateLimited, "x limits us by address: wait 7 s"),
         (451, "", Refused, "x refuses us (blocked): go elsewhere"),
@@ -72,6 +79,30 @@ def test_a_status_says_whose_turn_it_is(
     failure = by_status(answer_to(REQUEST, body, status=status), ADVICE)
     assert type(failure) is (error or type(None))
     assert str(failure or "").startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("status", "shared", "everywhere"),
+    [
+        (429, False, False),
+        (429, True, True),
+        (418, False, True),
+        (401, False, True),
+        (403, False, True),
+        (451, False, True),
+        (404, True, False),
+        (410, True, False),
+        (503, True, False),
+    ],
+)
+def test_a_refusal_says_whether_it_is_about_one_limit_or_the_address(
+    status: int, *, shared: bool, everywhere: bool
+) -> None:
+    """What passes one limit must not cost the stream, which has the first priority."""
+    advice = replace(ADVICE, shared=shared)
+    failure = by_status(answer_to(REQUEST, "", status=status), advice)
+    assert failure is not None
+    assert failure.everywhere is everywhere
 
 
 def test_a_named_wait_goes_before_the_usual_one() -> None:

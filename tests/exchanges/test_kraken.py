@@ -195,6 +195,21 @@ def test_the_edge_refuses_for_ten_minutes() -> None:
     again = _failure('{"error":["EGeneral:Too many requests"]}', 429)
     assert isinstance(again, RateLimited)
     assert again.retry_after_ms == 5_000
+    assert failure.everywhere
+    assert again.everywhere
+
+
+@pytest.mark.parametrize(
+    ("text", "everywhere"),
+    [("EGeneral:Too many requests", False), ("EGeneral:Temporary lockout", True)],
+)
+def test_rests_own_limit_leaves_the_stream_alone(
+    text: str, *, everywhere: bool
+) -> None:
+    """It comes from behind the edge; a lockout asks for a quarter of an hour of us."""
+    failure = _failure(msgspec.json.encode({"error": [text]}))
+    assert isinstance(failure, RateLimited)
+    assert failure.everywhere is everywhere
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.errors import FrameError
-from relay.exchanges.adapter import Closing, Confirmed, Notice, Rejected
+from relay.exchanges.adapter import Closing, Confirmed, Notice, Rejected, Told
 from relay.exchanges.kraken_session import KrakenSession
 from relay.model import Update
 from tests.exchanges.answers import mangled
@@ -128,7 +128,6 @@ def test_every_trade_of_a_frame_is_a_price() -> None:
         b'{"method":"pong","req_id":101,"time_in":"x","time_out":"y"}',
         b'{"method":"unsubscribe","result":{"channel":"ticker"},"success":true}',
         b'{"event":"heartbeat"}',
-        STATUS % (b"online", b""),
         b'[0,{"as":[]},"book-1000","XBT/USD"]',
     ],
 )
@@ -294,14 +293,30 @@ def test_an_announced_end_is_passed_on(status: bytes, notices: list[Notice]) -> 
     """A replacement can be open before the exchange closes."""
     session = _session()
     _receive(session, STATUS % (b"online", b""), status)
-    assert session.notices == notices
+    assert [one for one in session.notices if not isinstance(one, Told)] == notices
+
+
+def test_what_the_exchange_says_of_itself_is_passed_on() -> None:
+    """Maintenance is its word for why nothing comes; in its other states prices go on.
+
+    A new connection's first word may be that it is over.
+    """
+    session = _session()
+    words = (b"online", b"maintenance", b"cancel_only", b"online")
+    _receive(session, *(STATUS % (word, b"") for word in words))
+    assert [one for one in session.notices if isinstance(one, Told)] == [
+        Told(),
+        Told("maintenance, as its status says", halts=True),
+        Told("cancel_only, as its status says"),
+        Told(),
+    ]
 
 
 def test_the_greeting_is_no_reason_to_leave() -> None:
     """The replacement would be greeted alike, and attempts to connect are counted."""
     session = _session()
     _receive(session, STATUS % (b"maintenance", b""))
-    assert session.notices == []
+    assert session.notices == [Told("maintenance, as its status says", halts=True)]
 
 
 @pytest.mark.parametrize(

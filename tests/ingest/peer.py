@@ -17,7 +17,7 @@ from websockets.http11 import Request, Response
 
 from relay.clock import Clock
 from relay.config import Exchange, Ingest, Limit, Settings
-from relay.exchanges.adapter import Adapter
+from relay.exchanges.adapter import Adapter, Told
 from relay.ingest.purse import Purse
 from relay.ingest.stream import Stream
 from relay.model import Update
@@ -142,6 +142,7 @@ class Notes:
     drops: list[str] = field(default_factory=list)
     refreshes: list[tuple[str, ...]] = field(default_factory=list)
     refusals: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
+    tolds: list[Told] = field(default_factory=list)
     downs: list[str] = field(default_factory=list)
     ups: int = 0
 
@@ -170,6 +171,11 @@ class Notes:
         """Remember the symbols and the reason."""
         assert exchange == "toy"
         self.refusals.append((tuple(symbols), reason))
+
+    def told(self, exchange: str, told: Told) -> None:
+        """Remember."""
+        assert exchange == "toy"
+        self.tolds.append(told)
 
     def down(self, exchange: str, reason: str) -> None:
         """Remember the reason."""

@@ -14,6 +14,7 @@ from relay.ingest.budget import (
     Offence,
     Priority,
     Reservation,
+    Transport,
     Wait,
     follow,
     offence_of,
@@ -403,9 +404,42 @@ def test_an_hour_is_paced_by_its_parts() -> None:
     assert wait(ask(budget, 1, NOON_MS)).until_ms == NOON_MS + 150_000
 
 
-def offence(reason: str, wait_ms: int, wait_max_ms: int = 900_000) -> Offence:
+def offence(
+    reason: str,
+    wait_ms: int,
+    wait_max_ms: int = 900_000,
+    transport: Transport | None = None,
+) -> Offence:
     """Return an answer that says stop."""
-    return Offence(reason=reason, wait_ms=wait_ms, wait_max_ms=wait_max_ms)
+    return Offence(
+        reason=reason, wait_ms=wait_ms, wait_max_ms=wait_max_ms, transport=transport
+    )
+
+
+@pytest.mark.parametrize(
+    ("transport", "rest", "ws"),
+    [("rest", False, True), ("ws", True, False), (None, False, False)],
+)
+def test_a_cooldown_belongs_to_what_was_refused(
+    transport: Transport | None, *, rest: bool, ws: bool
+) -> None:
+    """A limit of REST must not keep a stream from coming back, nor the reverse."""
+    budget = Budget("binance", [WEIGHT, CONNECT])
+    budget.offend(offence("429", 40_000, transport=transport), now_ms=NOON_MS)
+    for costs, may in (([("weight", 2)], rest), ([("connect", 1)], ws)):
+        answer = budget.reserve(costs, now_ms=NOON_MS, priority=Priority.KEEP)
+        assert isinstance(answer, Reservation) is may
+    cooling = {one.limit: bool(one.cooling_until_ms) for one in budget.gauges(NOON_MS)}
+    assert cooling == {"weight": not rest, "connect": not ws}
+
+
+def test_a_ban_during_a_cooldown_stops_the_other_transport_as_well() -> None:
+    """The 418 that follows a 429 is about the address."""
+    budget = Budget("binance", [WEIGHT, CONNECT])
+    budget.offend(offence("429", 40_000, transport="rest"), now_ms=NOON_MS)
+    budget.offend(offence("418", 5_000), now_ms=NOON_MS)
+    assert budget.cooling(NOON_MS, "ws") == Cooldown(NOON_MS + 5_000, "418")
+    assert budget.cooling(NOON_MS, "rest") == Cooldown(NOON_MS + 40_000, "429")
 
 
 def test_a_cooldown_stops_everything_and_is_never_shortened() -> None:
@@ -468,7 +502,7 @@ def test_only_some_answers_concern_the_whole_exchange(
     error: ExchangeError, wait_ms: int | None
 ) -> None:
     """A mistake in one request must not silence the others."""
-    found = offence_of(error, refused_ms=600_000)
+    found = offence_of(error, refused_ms=600_000, transport="rest")
     assert (found.wait_ms if found else None) == wait_ms
 
 

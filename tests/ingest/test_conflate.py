@@ -718,3 +718,84 @@ def test_the_timers_are_looked_at_often_enough(desk: Desk) -> None:
     assert desk.merge.turn(now_ms=NOW_MS) == NOW_MS + 500
     desk.take(update(price="1"))
     assert desk.wait(29_900) == desk.now_ms + 101
+
+
+# What a REST reading says of an instrument whose stream is dead.
+
+
+def streamed(desk: Desk) -> None:
+    """Show what a stream has said of alpha, and let its silence go on."""
+    desk.take(update(price="100", bid="99", ask="101", event_ms=NOW_MS - 50))
+    assert desk.tickers()["BTC-USD"].bid == "99"
+
+
+def rest(desk: Desk, price: str, **more: Any) -> Ticker:  # noqa: ANN401 - an update's own fields
+    """Read a price by REST now, and return what is published."""
+    given = {"channel": "rest", "received_ms": desk.now_ms, "snapshot": True}
+    desk.take(update(price=price, **{**given, **more}))
+    return desk.tickers()["BTC-USD"]
+
+
+def test_a_price_of_now_takes_no_best_prices_of_long_ago_with_it(desk: Desk) -> None:
+    """A ticker must not be put together of what was never true together."""
+    streamed(desk)
+    desk.wait(240_000)
+    shown = rest(desk, "100.5")
+    assert (shown.price, shown.bid, shown.ask) == ("100.5", "", "")
+    assert shown.event_ms == shown.received_ms == desk.now_ms
+
+
+def test_best_prices_that_a_newer_price_contradicts_are_let_go(desk: Desk) -> None:
+    """However young: they are of another moment."""
+    streamed(desk)
+    desk.wait(2_000)
+    shown = rest(desk, "115")
+    assert (shown.price, shown.bid, shown.ask) == ("115", "", "")
+
+
+def test_best_prices_that_agree_and_are_young_stay(desk: Desk) -> None:
+    """A trade between two readings of a living stream is nothing special."""
+    streamed(desk)
+    desk.wait(2_000)
+    shown = rest(desk, "100.5")
+    assert (shown.price, shown.bid, shown.ask) == ("100.5", "99", "101")
+    assert shown.event_ms == NOW_MS - 50
+
+
+def test_a_reading_with_best_prices_of_its_own_shows_those(desk: Desk) -> None:
+    """Nothing is missing then."""
+    streamed(desk)
+    desk.wait(240_000)
+    shown = rest(desk, "103", bid="102", ask="104", event_ms=desk.now_ms - 9)
+    assert (shown.price, shown.bid, shown.ask) == ("103", "102", "104")
+    assert shown.event_ms == desk.now_ms - 9
+
+
+def test_who_takes_over_from_whom_is_told_with_the_reason(desk: Desk) -> None:
+    """The status says which source is shown, and since what it is."""
+    desk.take(update(price="100"), update("beta", price="101"))
+    assert desk.merge.moved() == []
+    for _ in range(4):
+        desk.wait(10_001)
+        desk.take(update("beta", price="101"))
+    ((source, words),) = desk.merge.moved()
+    assert source == "alpha"
+    assert words.endswith(": 1 instrument from beta")
+    assert words.startswith("nothing was heard for ")
+    for _ in range(20):
+        desk.take(update(price="100"), update("beta", price="101"))
+        desk.wait(5_000)
+    again = "is there: 1 instrument from it, no more from beta"
+    assert desk.merge.moved() == [("alpha", again)]
+
+
+def test_a_source_that_says_why_is_quoted(desk: Desk) -> None:
+    """Later errors are only what comes of it."""
+    desk.take(update(price="100"))
+    desk.merge.halt("alpha", "maintenance, as its status says")
+    desk.merge.lost("alpha", "HTTP 503", now_ms=desk.now_ms)
+    sources = desk.merge.health(now_ms=desk.now_ms)["sources"]
+    assert sources["alpha"]["reason"] == "maintenance, as its status says"
+    desk.merge.halt("alpha", "")
+    sources = desk.merge.health(now_ms=desk.now_ms)["sources"]
+    assert sources["alpha"]["reason"] == "HTTP 503"

@@ -183,7 +183,7 @@ def test_a_refusal_is_reported_and_tried_again_each_hour() -> None:
     plan = make()
     error = Refused("alpha", "request", "the request was wrong")
     plan.failed(TABLE, error, now_ms=NOW_MS)
-    assert plan.refused() == {"alpha": str(error)}
+    assert plan.refused() == {"alpha": f"{error.kind}: {error.advice}"}
     assert plan.next_ms(NOW_MS) == NOW_MS + 3_600_000
     plan.done(TABLE, now_ms=NOW_MS + 3_600_000)
     assert plan.refused() == {}
@@ -195,7 +195,7 @@ def test_a_block_is_reported_and_waited_out_with_the_whole_exchange() -> None:
     error = Refused("alpha", "blocked", "read it from another country")
     plan.failed(TABLE, error, now_ms=NOW_MS)
     plan.failed(TABLE, RateLimited("alpha", "cooldown", 600_000), now_ms=NOW_MS)
-    assert plan.refused() == {"alpha": str(error)}
+    assert plan.refused() == {"alpha": f"{error.kind}: {error.advice}"}
     assert plan.next_ms(NOW_MS) == NOW_MS + 600_000
 
 
@@ -223,3 +223,39 @@ def test_without_a_stream_prices_are_read_as_often_as_is_said() -> None:
     fresh = make()
     fresh.ask_every("alpha", 10_000, now_ms=NOW_MS)
     assert fresh.due(NOW_MS) == [TABLE]
+
+
+WRONG = Refused("alpha", "request", "Invalid symbol. (code -1121)")
+
+
+def test_prices_refused_for_a_name_have_the_table_read_anew() -> None:
+    """A delisting between two readings must not cost the others an hour."""
+    plan = seeded()
+    later_ms = NOW_MS + 600_000
+    plan.due(later_ms)
+    plan.failed(REFRESH, WRONG, now_ms=later_ms)
+    assert plan.due(later_ms) == [TABLE]
+    plan.done(TABLE, now_ms=later_ms + 200)
+    assert plan.due(later_ms + 200) == [REFRESH]
+    plan.done(REFRESH, now_ms=later_ms + 300)
+    assert plan.refused() == {}
+
+
+def test_a_table_that_does_not_help_is_read_more_and_more_rarely() -> None:
+    """It may have been something else that was wrong."""
+    plan, now_ms, gaps = seeded(), NOW_MS, []
+    for _ in range(6):
+        plan.failed(REFRESH, WRONG, now_ms=now_ms)
+        gaps.append((plan.next_ms(now_ms) - now_ms) // 60_000)
+        now_ms = plan.next_ms(now_ms)
+        assert [due.purpose for due in plan.due(now_ms)][:1] == ["symbols"]
+        plan.done(TABLE, now_ms=now_ms)
+        plan.due(now_ms)
+    assert gaps == [5, 10, 20, 40, 60, 60]
+
+
+def test_a_source_that_charges_reads_no_table_for_a_refusal() -> None:
+    """Its credits are gone sooner than the mistake."""
+    plan = seeded(exchange=structs.replace(ALPHA, charged=True))
+    plan.failed(REFRESH, WRONG, now_ms=NOW_MS + 600_000)
+    assert plan.due(NOW_MS + 600_000) == []

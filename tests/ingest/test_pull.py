@@ -173,6 +173,8 @@ async def test_nothing_is_sent_that_the_budget_does_not_bear(
         await desk.fetch()
     assert route.call_count == 1
     assert caught.value.scope == "weight"
+    # Nobody refused anything: the words must not accuse the exchange.
+    assert "our own budget of weight is spent; next in 5" in str(caught.value)
     assert 49_000 <= caught.value.retry_after_ms <= 51_000
 
 
@@ -184,7 +186,7 @@ async def test_nothing_is_sent_that_the_budget_does_not_bear(
         (418, {"retry-after": "120"}, 120_000),
     ],
 )
-async def test_being_limited_cools_the_whole_exchange(
+async def test_being_limited_cools_all_of_rest(
     desk: Desk,
     web: respx.MockRouter,
     status: int,
@@ -199,7 +201,9 @@ async def test_being_limited_cools_the_whole_exchange(
     cooldown = desk.purse.cooling()
     assert cooldown is not None
     assert cooldown.until_ms == desk.clock.wall_ms() + wait_ms
-    with pytest.raises(LeftAlone, match=f": HTTP {status}, toy limits us") as alone:
+    assert (desk.purse.cooling("ws") is not None) is (status == 418)
+    words = {429: "limits us by", 418: "has banned this"}[status]
+    with pytest.raises(LeftAlone, match=f": HTTP {status}, {words}") as alone:
         await desk.fetch()
     assert "toy is left alone until " in str(alone.value)
     assert alone.value.until_ms == cooldown.until_ms

@@ -110,7 +110,7 @@ async def test_a_cooldown_is_everybodys_at_once(till: Till) -> None:
     """The exchange knows an address, not an instance."""
     first, other = till.purse(), till.purse()
     await granted(other)
-    await first.heed(RateLimited("toy", "address", 40_000))
+    await first.heed(RateLimited("toy", "address", 40_000), "rest")
     leave = await take(other)
     assert isinstance(leave, Wait)
     assert leave.until_ms == till.clock.wall_ms() + 40_000
@@ -120,7 +120,7 @@ async def test_a_cooldown_is_everybodys_at_once(till: Till) -> None:
 async def test_a_mistaken_request_cools_nobody(till: Till) -> None:
     """Its neighbours are as welcome as before."""
     purse = till.purse()
-    await purse.heed(Refused("toy", "request", "no such symbol"))
+    await purse.heed(Refused("toy", "request", "no such symbol"), "rest")
     assert isinstance(await take(purse), Reservation)
 
 
@@ -265,7 +265,7 @@ async def test_without_a_store_nothing_new_is_spent(
     await purse.settle(
         leave, [Usage(limit="weight", used=33)], now_ms=till.clock.wall_ms()
     )
-    await purse.heed(RateLimited("toy", "address", 5_000))
+    await purse.heed(RateLimited("toy", "address", 5_000), "rest")
     assert purse.gauges()[0].used == 33
     assert purse.cooling() is not None
 

@@ -14,7 +14,8 @@ from websockets.exceptions import ConnectionClosed
 
 from relay.clock import Clock, ManualClock
 from relay.config import Limit, Settings
-from relay.exchanges.adapter import Rules
+from relay.errors import RateLimited
+from relay.exchanges.adapter import Rules, Told
 from relay.ingest import line, roll
 from relay.ingest.stream import spread
 from tests.harness import eventually
@@ -282,23 +283,49 @@ async def test_a_denied_connection_is_not_tried_in_a_loop(
         await eventually(lambda: peer.caller.closed)
         await asyncio.sleep(0.3)
         assert len(peer.attempts_ms) == 1
-        alone = re.compile(rf"is left alone until \d\d:\d\d:\d\d UTC: {re.escape(why)}")
+        said = re.escape(why.removeprefix("toy "))
+        alone = re.compile(rf"is left alone until \d\d:\d\d:\d\d UTC: {said}")
         await eventually(lambda: bool(alone.fullmatch(bench.stream.states[0].error)))
         assert bench.stream.states[0].state == "waiting"
 
 
-async def test_a_limit_that_the_stream_meets_cools_the_whole_exchange(
+async def test_a_limit_that_the_stream_meets_cools_streams_and_not_rest(
     bench: Bench, peer: Peer
 ) -> None:
-    """REST is behind the same edge."""
+    """It is the limit on connections and messages that was passed."""
     async with bench.running("A"):
         await met(bench, peer)
         await peer.caller.tell("limited")
         # The line is given up first, and then it is written down for everybody.
-        await eventually(lambda: bench.stream.purse.cooling() is not None)
-        cooldown = bench.stream.purse.cooling()
+        await eventually(lambda: bench.stream.purse.cooling("ws") is not None)
+        cooldown = bench.stream.purse.cooling("ws")
         assert cooldown is not None
         assert cooldown.until_ms > bench.clock.wall_ms() + 50_000
+        assert bench.stream.purse.cooling("rest") is None
+
+
+async def test_what_the_exchange_says_of_itself_is_handed_on(
+    bench: Bench, peer: Peer
+) -> None:
+    """Its own word tells better than any close why nothing comes."""
+    async with bench.running("A"):
+        await met(bench, peer)
+        await peer.caller.tell("told halts in maintenance", "told")
+        await eventually(lambda: len(bench.sink.tolds) == 2)
+        assert bench.sink.tolds == [Told("in maintenance", halts=True), Told()]
+
+
+async def test_a_limit_that_rest_meets_does_not_hold_up_the_stream(
+    bench: Bench, peer: Peer
+) -> None:
+    """Keeping the live stream up comes first: it has limits of its own."""
+    async with bench.running("A"):
+        await met(bench, peer)
+        error = RateLimited("toy", "address", 40_000)
+        await bench.stream.purse.heed(error, "rest")
+        peer.caller.cut()
+        await eventually(lambda: len(peer.attempts_ms) >= 2)
+        assert bench.stream.purse.cooling("rest") is not None
 
 
 # Connecting, and again.
@@ -335,8 +362,12 @@ async def test_a_refused_upgrade_says_why(
         else:
             await asyncio.sleep(0.2)
             assert len(peer.attempts_ms) == 1
-        # The cooldown is everybody's: other instances and REST are as unwelcome.
-        assert (bench.stream.purse.cooling() is None) is again
+        # The cooldown is everybody's: other instances are as unwelcome.
+        assert (bench.stream.purse.cooling("ws") is None) is again
+        # Whom an exchange turns away it turns away from REST too; a limit is the
+        # stream's own.
+        turned_away = refusal[0] in (401, 403, 451)
+        assert (bench.stream.purse.cooling("rest") is not None) is turned_away
         assert bench.connects == len(peer.attempts_ms)
 
 
@@ -379,7 +410,7 @@ async def test_attempts_come_from_the_budget(
     bench.allow(limit)
     peer.refusal = (503, {})
     async with bench.running("A"):
-        spent = "connect: 3 of 3 used, 1 asked for"
+        spent = "our own budget of connect is spent: 3 of 3 used, 1 asked for"
         await eventually(lambda: spent in bench.sink.downs)
         await asyncio.sleep(0.2)
         assert len(peer.attempts_ms) == 3

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from relay.clock import Clock
 from relay.config import Exchange, Settings, load
 from relay.exchanges import open_adapter
+from relay.exchanges.adapter import Told
 from relay.ingest.stream import Stream
 from relay.model import Update
 from relay.simulator.ledger import ExchangeCounts
@@ -65,6 +66,12 @@ class Prices:
         """Keep the symbols."""
         del exchange, reason
         self.refusals += symbols
+
+    def told(self, exchange: str, told: Told) -> None:
+        """Keep the words of one that serves nobody."""
+        del exchange
+        if told.halts:
+            self.downs.append(told.words)
 
     def down(self, exchange: str, reason: str) -> None:
         """Keep the reason."""

@@ -1,10 +1,12 @@
 """The worker and the tick, over a real Valkey and the simulator's sockets."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -245,6 +247,37 @@ async def test_the_next_source_takes_over_and_gives_back(
         await _until_source(reader, "BTC-USD", "kraken")
         simulator.clear_faults()
         await _until_source(reader, "BTC-USD", "coinbase")
+        await _until_noted(reader, "coinbase", r": \d+ instruments? from ")
+        back = r"is there: \d+ instruments? from it, no more from kraken"
+        await _until_noted(reader, "coinbase", back)
+    # Whoever leads next begins with what was noted before.
+    last = (await _noted(reader))[-1]
+    async with working(_quick(simulated)) as (worker, _), running(worker):
+
+        async def went_on() -> bool:
+            events = await _noted(reader)
+            return last in events[:-1]
+
+        await until(went_on)
+
+
+Noted = list[dict[str, str]]
+
+
+async def _noted(reader: Reader) -> Noted:
+    health = msgspec.json.decode((await reader.read([])).head.health)
+    events: Noted = health["events"]
+    return events
+
+
+async def _until_noted(reader: Reader, source: str, words: str) -> None:
+    async def noted() -> bool:
+        return any(
+            event["source"] == source and re.search(words, event["what"])
+            for event in await _noted(reader)
+        )
+
+    await until(noted)
 
 
 async def test_an_exchange_that_does_not_stream_is_read_by_snapshots(
@@ -276,3 +309,56 @@ async def _until_source(reader: Reader, name: str, source: str) -> None:
         return row is not None and decode_ticker(row).source == source
 
     await until(shown)
+
+
+async def test_a_new_leader_says_that_it_leads_before_it_publishes(
+    simulated: Settings, client: Client, keys: Keys
+) -> None:
+    """Its first batches would be served as not live, until its first mark."""
+    reader = Reader(client, keys)
+    async with working(simulated) as (worker, _):
+        await worker.tick(2)
+    place = await reader.place()
+    async with working(simulated) as (worker, _):
+        await worker.tick(2)
+    async with reader.follow(wait_ms=100) as follower:
+        first, *_ = await follower.after(place)
+    assert isinstance(first.item, Mark)
+
+
+async def test_a_ticks_marks_say_how_long_they_count(
+    simulated: Settings, client: Client, keys: Keys
+) -> None:
+    """Whoever reads them may be set up for a worker that is missed much sooner."""
+    reader = Reader(client, keys)
+    async with working(simulated) as (worker, _):
+        await worker.tick(2)
+    async with reader.follow(wait_ms=100) as follower:
+        items = [one.item for one in await follower.after("0-0")]
+    lives_ms = {one.life_ms for one in items if isinstance(one, Mark)}
+    assert lives_ms == {simulated.ingest.tick_beat_ms}
+    assert (await reader.read([])).head.left_ms > simulated.ingest.beat_ms
+
+
+async def test_a_block_is_called_one_and_not_said_to_be_tried_again_at_once(
+    simulated: Settings,
+    client: Client,
+    simulator: Simulator,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever reads the log must know that a person has to act, and what is done."""
+    caplog.set_level("INFO", "relay.ingest")
+    # Books of its own: nobody else is to be left alone for it.
+    alone = replace(simulated, store=replace(simulated.store, egress="blocked"))
+    await _forget_tables(client, alone)
+    simulator.fault("binance", "451", for_ms=60_000)
+
+    async def said() -> bool:
+        return any("binance refuses us (blocked)" in one for one in caplog.messages)
+
+    async with working(alone) as (worker, _), running(worker):
+        await until(said)
+    lines = [one for one in caplog.messages if one.startswith("binance")]
+    assert not [one for one in lines if one.endswith("trying again")]
+    (blocked,) = [one for one in lines if one.startswith("binance refuses us")]
+    assert re.search(r"; next try in \d+ s$", blocked)

@@ -27,6 +27,7 @@ from relay.exchanges.adapter import (
     Request,
     Rules,
     Session,
+    Told,
     Usage,
 )
 from relay.exchanges.failures import Advice, by_status
@@ -172,5 +173,6 @@ def _notice(word: str, rest: Sequence[str]) -> Notice | None:
         "closing": Closing("about to restart"),
         "denied": Denied(Refused("toy", "key", "set a key")),
         "limited": Denied(RateLimited("toy", "address", 60_000)),
+        "told": Told(reason, halts=named == "halts"),
     }
     return made.get(word)

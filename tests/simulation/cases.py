@@ -168,7 +168,7 @@ LASTING: Final = [
     ),
     case(
         "418",
-        "limits us by address: wait 2 s",
+        "has banned this address: wait 2 s",
         {"fault": "418", "retry_after_s": 2},
         CUT,
         to=("binance",),
@@ -194,7 +194,7 @@ LASTING: Final = [
     case("503", "cannot be read: HTTP 503", {"fault": "503"}, CUT, shown="second"),
     case(
         "maintenance",
-        "cannot be read: EService:Unavailable",
+        "maintenance, as its status says",
         {"fault": "maintenance", "for_ms": 60_000},
         to=("kraken",),
         shown="second",

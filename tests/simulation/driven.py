@@ -214,7 +214,7 @@ class Instance:
         try:
             await source.dial.open(source.adapter.session(["BTC-USD"]), knock)
         except ExchangeError as error:
-            await source.purse.heed(error)
+            await source.purse.heed(error, "ws")
         else:
             source.knock = knock
             await knock.leave()

@@ -151,6 +151,14 @@ async def _see_through(
     assert rig.breaches() == {}
 
 
+async def _steady(rig: Rig) -> bool:
+    """Tell whether the connections have lived for as long as counts as steady."""
+    streams, now_ms = (await rig.health())["streams"], rig.client.clock.wall_ms()
+    steady_ms = rig.settings.ingest.reconnect_steady_ms
+    lines = [line for name in OF for line in streams[name]]
+    return all(now_ms - line["since_ms"] > steady_ms for line in lines)
+
+
 def _connections(rig: Rig, name: str) -> tuple[int, int]:
     connections = rig.simulator.counts().exchanges[name].total.connections
     return connections.opened, connections.open
@@ -178,6 +186,8 @@ async def test_a_notice_is_heeded_before_it_comes_true() -> None:
     """Binance's ``serverShutdown``, and maintenance that Kraken announces."""
 
     async def announce(rig: Rig) -> None:
+        # One that is young is left after a while by chance, here a long one.
+        await until(lambda: _steady(rig))
         rig.simulator.fault("binance", "server_shutdown", value=8_000)
         rig.simulator.fault("kraken", "maintenance", value=8_000)
         await eventually(

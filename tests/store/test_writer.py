@@ -225,12 +225,14 @@ async def test_marks_come_between_batches(
     await writer.mark(lease, 6, beat_ms=5_000, health=b"{}")
     await writer.publish(lease, _batch(100))
     await writer.mark(lease, 7, beat_ms=5_000, health=b'{"a":1}')
-    await writer.mark(lease, 8, beat_ms=5_000, health=b"{}")
+    await writer.mark(lease, 8, beat_ms=5_000, life_ms=5_000, health=b"{}")
     await writer.publish(lease, _batch(101, 100))
     async with Reader(client, keys).follow(wait_ms=1) as follower:
         items = [entry.item for entry in await follower.after("0-0")]
-    assert items[1:3] == [Mark(7, 100), Mark(8, 100)]
-    assert (await Reader(client, keys).read([])).head.alive
+    assert items[1:3] == [Mark(7, 100), Mark(8, 100, 5_000)]
+    head = (await Reader(client, keys).read([])).head
+    assert head.alive
+    assert 0 < head.left_ms <= 5_000
 
 
 async def test_forgotten_markers_raise_the_floor(

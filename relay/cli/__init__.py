@@ -3,9 +3,13 @@
 Each is imported only when it is called, so that none pays for another's start.
 """
 
+import errno
 import importlib
+import os
 import signal
-from typing import Final
+import sys
+from io import TextIOWrapper
+from typing import Any, Final
 
 import rich_click as click
 
@@ -31,6 +35,27 @@ _COMMANDS: Final = {
 class Commands(click.RichGroup):
     """A group whose commands are imported when they are asked for."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as its parent's
+        """Run a command; what its output cannot take is no fault of ours."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):
+                # Terminals that know few letters get a question mark for the others.
+                stream.reconfigure(errors="replace")
+        try:
+            try:
+                return super().main(*args, **kwargs)
+            finally:
+                sys.stdout.flush()
+        except (OSError, BaseExceptionGroup) as error:
+            reason = _why_unwritten(error)
+            if reason is None:
+                raise
+            # What is left in the buffer goes nowhere, so that ending says nothing.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if reason:
+                sys.stderr.write(f"relay: the output cannot be written: {reason}\n")
+            raise SystemExit(1) from None
+
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; until it listens to signals itself, Ctrl-C ends it silently.
 
@@ -53,6 +78,24 @@ class Commands(click.RichGroup):
         module = importlib.import_module(_COMMANDS[cmd_name])
         command: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return command
+
+
+# A full disk, a quota, a file that may not grow, a device that fails.
+_UNWRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def _why_unwritten(error: BaseException) -> str | None:
+    """Say why the output could not be written; None when something else is wrong.
+
+    Nothing is to be said when nobody reads it any more.
+    """
+    if isinstance(error, BrokenPipeError):
+        return ""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, OSError) and error.errno in _UNWRITTEN:
+        return (error.strerror or str(error)).lower()
+    return None
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -3,17 +3,25 @@
 Pure. Who asks and paints stands in ``top`` and ``status``.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
 from msgspec import Struct
-from rich.console import Group, RenderableType
+from rich.console import (
+    Console,
+    ConsoleOptions,
+    Group,
+    RenderableType,
+    RenderResult,
+)
+from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from relay.client import ClientError, Prices, State, Status, Ticker, Way
-from relay.client.status import Budget, Source
+from relay.client.status import Budget, Source, Stream
 
 _GAUGE_CELLS: Final = 10
 # Columns from which bid and ask fit beside the longest prices.
@@ -95,9 +103,28 @@ def _columns(*names: str, right: Iterable[str] = ()) -> Table:
         table.add_column(
             name,
             justify="right" if name in numbers else "left",
-            no_wrap=name not in ("budgets", "reason"),
+            no_wrap=name != "budgets",
         )
     return table
+
+
+class Annotated:
+    """A table whose rows have words beneath them, which wrap so that no cell does."""
+
+    def __init__(self, table: Table, words: Sequence[Sequence[str]]) -> None:
+        self._table, self._words = table, words
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> RenderResult:
+        """Write the head, then each row with its words."""
+        # No cell wraps, so that each line is a row's, the first the head's.
+        lines = console.render_lines(self._table, options)
+        for line, words in zip(lines, ([], *self._words), strict=True):
+            yield from line
+            yield Segment.line()
+            for text in words:
+                yield Padding(cell(text, "red"), (0, 0, 0, 2), expand=False)
 
 
 class Paper(Struct, frozen=True):
@@ -141,6 +168,8 @@ def _price_cells(name: str, ticker: Ticker, style: str) -> list[Text]:
 def _state_of(source: Source) -> Text:
     if source.alive:
         return Text("alive", "green")
+    if source.state == "unknown":
+        return Text("unknown", "yellow")
     return Text("silent", "red")
 
 
@@ -169,10 +198,10 @@ def _cooling(budget: Budget, now_ms: int) -> str:
     return f"for {span(budget.cooling_until_ms - now_ms)}"
 
 
-def _source_table(status: Status, title: str, cells: Mapping[str, Text]) -> Table:
-    """Return a row for each source, the last cell being one's own."""
+def _source_table(status: Status, cells: Mapping[str, Text]) -> Table:
+    """Return a row for each source, with its budgets in short."""
     numbers = ("shown", "heard")
-    table = _columns("source", "state", *numbers, title, right=numbers)
+    table = _columns("source", "state", *numbers, "budgets", right=numbers)
     for name, source in sorted(status.sources.items()):
         table.add_row(
             cell(name),
@@ -192,26 +221,56 @@ def budgets_in_short(status: Status, now_ms: int) -> dict[str, Text]:
     }
 
 
-def reasons(status: Status) -> dict[str, Text]:
-    """Write why each source that is silent is so."""
-    return {
-        name: cell(source.reason, "red")
-        for name, source in status.sources.items()
-        if not source.alive
-    }
+def reasons(status: Status, name: str) -> list[str]:
+    """Say why a source is not read as it should be; nothing where all is well."""
+    source = status.sources[name]
+    told = [source.reason] if source.reason else []
+    if source.state != "unknown":
+        told += [_broken(one) for one in status.streams.get(name, []) if _is_shut(one)]
+    # Several of its streams may say the same, and the source what they say.
+    return list(dict.fromkeys(told))
 
 
-def budget_table(status: Status, now_ms: int) -> Table:
-    """Return a row for each limit, with its gauge and its cooldown."""
+def _is_shut(stream: Stream) -> bool:
+    return stream.state not in ("open", "")
+
+
+def _broken(stream: Stream) -> str:
+    return f"stream {stream.state}{f': {stream.error}' if stream.error else ''}"
+
+
+def _flow(status: Status, name: str) -> Text:
+    """Write how a source comes: by how many of its streams, or by request."""
+    streams = status.streams.get(name, [])
+    if not streams:
+        return Text()
+    if any(one.state == "unknown" for one in streams):
+        return Text("unknown", "yellow")
+    shut = sum(map(_is_shut, streams))
+    words = f"{len(streams) - shut} of {len(streams)} open"
+    return Text(words, "yellow" if shut else "")
+
+
+def source_list(status: Status) -> "Annotated":
+    """Return a row for each source, and beneath it why it is not as it should be."""
+    numbers = ("shown", "heard")
+    rows = sorted(status.sources.items())
+    table = _columns("source", "state", *numbers, "streams", right=numbers)
+    for name, source in rows:
+        age_of, flow = age(source.age_ms), _flow(status, name)
+        table.add_row(cell(name), _state_of(source), str(source.shown), age_of, flow)
+    return Annotated(table, [reasons(status, name) for name, _ in rows])
+
+
+def budget_list(status: Status, now_ms: int) -> "Annotated":
+    """Return a row for each limit, with its gauge; beneath it until when it cools."""
     table = _columns(
-        *("exchange", "limit", "spent", "of", "per", "", "cooling"),
-        right=("spent", "of"),
+        *("exchange", "limit", "spent", "of", "per", ""), right=("spent", "of")
     )
+    words: list[list[str]] = []
     for name, budgets in sorted(status.budgets.items()):
         for one in budgets:
-            cooling = ""
-            if _is_cooling(one, now_ms):
-                cooling = f"{_cooling(one, now_ms)} {one.cooling_reason}".strip()
+            words.append([_why(one, now_ms)] if _is_cooling(one, now_ms) else [])
             table.add_row(
                 cell(name),
                 cell(one.limit),
@@ -219,9 +278,13 @@ def budget_table(status: Status, now_ms: int) -> Table:
                 f"{one.most:g}",
                 span(one.window_ms),
                 gauge(one),
-                cell(cooling, "bold red"),
             )
-    return table
+    return Annotated(table, words)
+
+
+def _why(budget: Budget, now_ms: int) -> str:
+    reason = f": {budget.cooling_reason}" if budget.cooling_reason else ""
+    return f"cooling {_cooling(budget, now_ms)}{reason}"
 
 
 def clients(status: Status) -> str:
@@ -261,9 +324,9 @@ def draw_status(status: Status, now_ms: int) -> Group:
     """Draw one look at everything but the prices."""
     parts = _lines(summary(status))
     if status.sources:
-        parts += ["", _source_table(status, "reason", reasons(status))]
+        parts += ["", source_list(status)]
     if status.budgets:
-        parts += ["", budget_table(status, now_ms)]
+        parts += ["", budget_list(status, now_ms)]
     told = complaints(status)
     if told:
         parts += ["", *_lines(told)]
@@ -290,7 +353,7 @@ def draw_top(scene: Scene, paper: Paper) -> Group:
     if scene.status is not None:
         above.extend(_lines(summary(scene.status), "dim"))
         cells = budgets_in_short(scene.status, scene.now_ms)
-        below.extend(["", _source_table(scene.status, "budgets", cells)])
+        below.extend(["", _source_table(scene.status, cells)])
     above.append("")
     if scene.prices is None:
         return Group(*above, "No prices yet.", *below)

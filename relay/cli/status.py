@@ -23,12 +23,16 @@ def status(url: str, api_key: str) -> None:
 
     Example: `relay status --url http://127.0.0.1:8000`
     """
-    seen: list[bool] = []
+    seen: list[Status] = []
     run(
-        lambda stop: until_stopped(stop, _show(AsyncClient(url, api_key=api_key), seen))
+        lambda stop: until_stopped(stop, _look(AsyncClient(url, api_key=api_key), seen))
     )
-    if not all(seen):
-        raise SystemExit(EXIT_FAILED)
+    for found in seen:
+        clock = Clock()
+        set_by(clock, found)
+        Console(highlight=False).print(draw_status(found, clock.wall_ms()))
+        if not found.instance.live:
+            raise SystemExit(EXIT_FAILED)
 
 
 def set_by(clock: Clock, status: Status) -> None:
@@ -37,10 +41,6 @@ def set_by(clock: Clock, status: Status) -> None:
         clock.set_wall(status.instance.now_ms, at_ms=clock.monotonic_ms())
 
 
-async def _show(client: AsyncClient, seen: list[bool]) -> None:
+async def _look(client: AsyncClient, seen: list[Status]) -> None:
     async with client:
-        found = await client.status()
-    clock = Clock()
-    set_by(clock, found)
-    Console(highlight=False).print(draw_status(found, clock.wall_ms()))
-    seen.append(found.instance.live)
+        seen.append(await client.status())

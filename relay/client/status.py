@@ -45,12 +45,23 @@ class Leader(Struct, frozen=True, kw_only=True):
 
 
 class Source(Struct, frozen=True, kw_only=True):
-    """One exchange; ``age_ms`` is how long ago it was heard, None for never."""
+    """One exchange; ``age_ms`` is how long ago it was heard, None for never.
+
+    ``state`` is alive, silent, or unknown while nobody reads; empty for unsaid.
+    """
 
     alive: bool = False
+    state: str = ""
     age_ms: int | None = None
     reason: str = ""
     shown: int = 0
+
+
+class Stream(Struct, frozen=True, kw_only=True):
+    """One connection to an exchange; ``error`` is what stands against it."""
+
+    state: str = ""
+    error: str = ""
 
 
 class Budget(Struct, frozen=True, kw_only=True):
@@ -72,6 +83,7 @@ class Status(Struct, frozen=True, kw_only=True):
     store: str = ""
     leader: Leader | None = None
     sources: dict[str, Source] = {}
+    streams: dict[str, list[Stream]] = {}
     budgets: dict[str, list[Budget]] = {}
     refused: dict[str, str] = {}
     off: dict[str, str] = {}

@@ -116,9 +116,13 @@ export class System {
 }
 
 function sourceLine(name, source, streams, refused) {
+  const unknown = source.state === "unknown";
   const open = streams.filter(({ state }) => state === "open").length;
-  const error = refused ? text(refused) : source.reason || streams.find((one) => one.error)?.error;
+  const broken = streams.find((one) => one.error && one.state !== "open");
+  const error = unknown ? source.reason : refused ? text(refused) : source.reason || broken?.error;
   const why = error?.startsWith(`${name} `) ? error.slice(name.length + 1) : error;
+  // Nobody who ingests, nobody who knows: its reason says when it was heard.
+  if (unknown) return { kind: "poor", name, word: "unknown", more: why };
   const flow = streams.length ? flowing(open, streams.length) : "by request";
   const kind = !source.alive ? "bad" : why || open < streams.length ? "poor" : "good";
   const word = source.alive ? `${source.shown} shown` : "silent";

@@ -37,7 +37,11 @@ class Connections(Struct, frozen=True):
 
 
 class Errors(Struct, frozen=True):
-    """What went wrong between the exchanges and the leader: code, words, instant."""
+    """What went wrong between the exchanges and the leader: code, words, instant.
+
+    A connection was lost, or could not be had; what was asked over an open one was
+    refused; a source is heard no more.
+    """
 
     total: int
     recent: list[tuple[str, str, str]]
@@ -98,12 +102,21 @@ class Uplinks:
         if is_open and line.since_ms == self.open_since_ms:
             self.open_until_ms = now_ms
         if line.error and (before is None or before.error != line.error):
-            self._fail("CONNECTION_LOST", f"{name}: {line.error}", now_ms)
+            self._fail(_code(before, line), f"{name}: {line.error}", now_ms)
         self._lines[name, number] = line
 
     def _fail(self, code: str, words: str, now_ms: int) -> None:
         self.failed += 1
         self.recent.append((code, words, iso_seconds(now_ms)))
+
+
+def _code(before: Line | None, line: Line) -> str:
+    """Return what kind of error a line tells of, after the last look at it."""
+    if before is None or before.state != "open":
+        return "REQUEST_REFUSED" if line.state == "open" else "CONNECTION_FAILED"
+    # One that stays open was refused something, and has not lost its connection.
+    stays = line.state == "open" and line.since_ms == before.since_ms
+    return "REQUEST_REFUSED" if stays else "CONNECTION_LOST"
 
 
 class Meter:
@@ -123,8 +136,8 @@ class Meter:
             self.look()
 
     def look(self) -> None:
-        """Take in what the leader says now."""
-        if self._hub is not None:
+        """Take in what the leader says now; what it said before it went is no news."""
+        if self._hub is not None and self._hub.live:
             health = read_health(self._hub.health)
             self._uplinks.look(health, self._clock.wall_ms())
 

@@ -76,8 +76,18 @@ _PAGE: Final = {
         "offset": _AT_MS,
         "floor": 0,
     },
-    "sources": {"coinbase": {"alive": True}},
-    "streams": {},
+    "sources": {
+        "coinbase": {
+            "alive": True,
+            "state": "alive",
+            "age_ms": 120,
+            "reason": "",
+            "shown": 42,
+        }
+    },
+    "streams": {
+        "coinbase": [{"state": "open", "since_ms": 1763635100000, "error": ""}],
+    },
     "budgets": {},
     "circuits": {},
     "instruments": {},

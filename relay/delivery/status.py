@@ -15,13 +15,13 @@ from relay.board import Board
 from relay.clock import Clock
 from relay.delivery.answer import NO_STORE, Answer, json_answer
 from relay.delivery.query import read_query
+from relay.delivery.word import read_word
 from relay.errors import StoreDown
 from relay.hub import Hub, Unready
 from relay.store.reader import Head, Reader
 
 # A JSON text has its quotes escaped, so this stands in no value.
 _STALE: Final = b'"stale":true'
-_sections: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _NOTHING: Final = msgspec.Raw(b"{}")
 _EMPTY: Final = {"events": msgspec.Raw(b"[]")}
 _SAID: Final = (
@@ -83,7 +83,10 @@ class BoardState(Struct, frozen=True, kw_only=True):
 
 
 class LeaderState(Struct, frozen=True, kw_only=True):
-    """Who ingests, and where the published sequence stands, by the store."""
+    """Who ingests, and where the published sequence stands, by the store.
+
+    Not ``alive`` is one whose beat is over.
+    """
 
     alive: bool
     holder: str
@@ -96,10 +99,11 @@ class LeaderState(Struct, frozen=True, kw_only=True):
 class Page(Struct, frozen=True, kw_only=True):
     """The body. ``leader`` is null while the store cannot be reached.
 
-    What the leader says besides is passed on as it stands, empty before the first:
-    ``sources`` by name, ``streams``, ``budgets`` and ``circuits`` of each,
-    ``instruments`` counted, who ``refused`` us, which names are ``unsupported``, the
-    last ``events``, and what is ``off``.
+    What the leader says besides is passed on, empty before the first: ``sources`` by
+    name, ``streams``, ``budgets`` and ``circuits`` of each, ``instruments`` counted,
+    who ``refused`` us, which names are ``unsupported``, the last ``events``, and what
+    is ``off``. A source's ``age_ms`` goes on growing without a new word, its ``state``
+    is ``alive``, ``silent`` or, while nobody ingests, ``unknown``, as its streams' is.
     """
 
     instance: InstanceState
@@ -177,14 +181,14 @@ class Status:
         )
 
     def _said(self, head: Head | None) -> dict[str, msgspec.Raw]:
-        """Return what the leader said last, section by section."""
-        said = head.health if head is not None else _NOTHING
-        if head is None and self._hub is not None:
-            said = self._hub.health
-        try:
-            return _sections(said)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return {}  # another version's, or nobody's
+        """Return what the leader said last, section by section, as old as it is."""
+        word, doubt = _NOTHING, ""
+        if head is not None:
+            word, doubt = head.health, "" if head.alive else "nobody ingests"
+        elif self._hub is not None:
+            word = self._hub.health
+            doubt = "" if self._hub.live else "the store cannot be reached"
+        return read_word(word, self._clock.wall_ms(), doubt=doubt)
 
 
 def _board_state(name: str, board: Board) -> BoardState:

@@ -95,6 +95,19 @@ async def test_a_price_shows_every_digit_it_has(
     await expect(price).to_have_text("1,234,567.123456789012345678900")
 
 
+async def test_with_nobody_ingesting_no_source_is_called_alive(
+    context: BrowserContext, run: Running
+) -> None:
+    """The leader's last word is not news for ever."""
+    watched = await opened(context, run)
+    words = watched.page.locator("#sources .word")
+    await expect(words).to_have_text(["2 shown", "silent"])
+    await run.silence()
+    await expect(words).to_have_text(["unknown", "unknown"], timeout=10_000)
+    more = watched.page.locator("#sources small").first
+    await expect(more).to_contain_text("nobody ingests; last heard")
+
+
 async def test_the_indicator_follows_a_server_that_stops_and_comes_back(
     context: BrowserContext, run: Running
 ) -> None:

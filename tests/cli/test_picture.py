@@ -3,6 +3,7 @@
 import io
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console, RenderableType
 
 from relay.cli.picture import (
@@ -17,7 +18,7 @@ from relay.cli.picture import (
 )
 from relay.client import Prices, Status, Ticker, Unreachable
 from relay.client.prices import Body
-from relay.client.status import Board, Budget, Instance, Leader, Source
+from relay.client.status import Board, Budget, Instance, Leader, Source, Stream
 
 NOW_MS = 1_763_635_200_000
 LONG = "0.00000000000012345678"
@@ -127,7 +128,7 @@ def test_the_status_names_what_somebody_should_look_at() -> None:
     for words in (
         "live; up 2 min, clients: 2 sse",
         "board spot: 37 instruments, 1 stale; led by 01234567; store reachable",
-        "for 12 s 429",
+        "cooling for 12 s: 429",
         "########..",
         "binance refuses us: blocked here",
         "coincap is off: needs a key",
@@ -135,6 +136,63 @@ def test_the_status_names_what_somebody_should_look_at() -> None:
         assert words in shown
     kraken = next(line for line in shown.splitlines() if line.startswith("kraken"))
     assert "silent" in kraken
+
+
+BLOCKED = (
+    "coinbase-exchange refuses us (blocked): HTTP 451, Service unavailable from a "
+    "restricted location according to 'b. Eligibility' in the terms: read another "
+    "exchange, or from another region"
+)
+COOLING = Budget(
+    limit="requests-public",
+    used=12.5,
+    most=6000,
+    window_ms=60_000,
+    cooling_until_ms=NOW_MS + 60_000,
+    cooling_reason=BLOCKED,
+)
+
+
+def test_a_long_reason_takes_no_room_from_the_limits() -> None:
+    """Just then they are needed: it stands beneath its row, whole."""
+    status = replace(STATUS, budgets={"coinbase-exchange": [COOLING, COOLING]})
+    shown = paint(draw_status(status, NOW_MS))
+    rows = [line.split() for line in shown if line.startswith("coinbase-exchange")]
+    limit = ["coinbase-exchange", "requests-public", "12.5", "6000", "1", "min"]
+    assert rows == [[*limit, ".........."]] * 2
+    assert max(map(len, shown)) <= 80
+    words = " ".join(" ".join(shown).split())
+    assert words.count(f"cooling for 1 min: {BLOCKED}") == 2
+
+
+def test_a_source_whose_stream_is_shut_says_so_and_why() -> None:
+    """It may be alive by its snapshots all the same; an open stream's past is past."""
+    streams = {
+        "coinbase": [
+            Stream(state="open", error="cut an hour ago"),
+            Stream(state="waiting", error="HTTP 451"),
+        ],
+        "kraken": [Stream(state="connecting")],
+    }
+    shown = paint(draw_status(replace(STATUS, streams=streams), NOW_MS))
+    row = next(i for i, line in enumerate(shown) if line.startswith("coinbase"))
+    assert shown[row].split()[-4:] == ["1", "of", "2", "open"]
+    assert shown[row + 1] == "  stream waiting: HTTP 451"
+    assert "  stream connecting" in shown
+    assert "an hour ago" not in "\n".join(shown)
+
+
+def test_with_nobody_ingesting_no_source_is_alive_or_silent() -> None:
+    """Nobody knows."""
+    reason = "nobody ingests; last heard 3 min ago"
+    unknown = Source(alive=False, state="unknown", age_ms=180_000, reason=reason)
+    streams = {"kraken": [Stream(state="unknown", error="cut")]}
+    status = replace(STATUS, sources={"kraken": unknown}, streams=streams)
+    shown = paint(draw_status(status, NOW_MS))
+    row = shown.index(f"  {reason}") - 1
+    assert shown[row].split() == ["kraken", "unknown", "0", "3", "min", "unknown"]
+    assert "cut" not in "\n".join(shown)
+    assert any("unknown" in line for line in look(scene(status=status)))
 
 
 def test_a_relay_without_a_leader_says_so() -> None:

@@ -259,6 +259,27 @@ def test_connections_are_counted_when_they_are_seen_to_open(
     assert counted == (opened, reopened, failed)
 
 
+@pytest.mark.parametrize(
+    ("lines", "code"),
+    [
+        ([Line("open", 9, "Currency pair not supported")], "REQUEST_REFUSED"),
+        ([OPEN, Line("open", 1000, "authentication failure")], "REQUEST_REFUSED"),
+        ([Line("connecting", 9), Line("open", 10, "refused")], "REQUEST_REFUSED"),
+        ([OPEN, Line("waiting", 2000, "cut")], "CONNECTION_LOST"),
+        ([OPEN, Line("open", 2000, "cut")], "CONNECTION_LOST"),
+        ([Line("connecting", 9), Line("waiting", 9, "no route")], "CONNECTION_FAILED"),
+    ],
+)
+def test_a_connection_is_lost_only_when_it_was_open_and_is_not(
+    lines: list[Line], code: str
+) -> None:
+    """An exchange that says no over an open one has not hung up."""
+    uplinks = Uplinks()
+    for line in lines:
+        uplinks.look(Health(streams={"kraken": [line]}), 4000)
+    assert [error[0] for error in uplinks.recent] == [code]
+
+
 def test_a_source_that_dies_is_an_error_with_its_reason() -> None:
     """Once, until it has lived again; what is told is bounded, the count is not."""
     uplinks = Uplinks()

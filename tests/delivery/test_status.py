@@ -1,7 +1,13 @@
 """How an instance is, told to people, to balancers and to Prometheus."""
 
+import asyncio
 import math
+from typing import Any
 
+import httpx
+import msgspec
+import pytest
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from relay.config import Settings
@@ -35,7 +41,7 @@ async def test_one_page_tells_how_things_stand(
         await leader.publish(PRICES)
         await leader.mark_until(lambda: bool(hub.mark), health=HEALTH)
         body = (await asker.get("/v1/status")).json()
-    assert body["sources"] == {"coinbase": {"alive": True}}
+    assert body["sources"] == {"coinbase": {"alive": True, "state": "alive"}}
     assert (body["budgets"], body["streams"]) == ({"coinbase": []}, {})
     assert body["board"] == {
         "name": keys.board,
@@ -51,6 +57,40 @@ async def test_one_page_tells_how_things_stand(
     assert (instance["epoch"], instance["offset"]) == (EPOCH, leader.offset)
     assert 0 <= instance["mark_age_ms"] < 10_000
     assert instance["counts"]["refreshes"] >= 1
+
+
+async def _left(asker: httpx.AsyncClient) -> dict[str, Any]:
+    """Return the status once nobody is told to ingest."""
+    async with asyncio.timeout(10):
+        while True:
+            body: dict[str, Any] = (await asker.get("/v1/status")).json()
+            if not body["leader"]["alive"] and not body["instance"]["live"]:
+                return body
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("hubless", [False, True])
+async def test_with_nobody_ingesting_no_source_is_called_alive(
+    client: Client,
+    keys: Keys,
+    settings: Settings,
+    hubless: bool,  # noqa: FBT001 - a row of the table
+) -> None:
+    """The leader's last word stays in the store, and goes on growing older."""
+    ingest = replace(settings.ingest, beat_ms=300)
+    settings = replace(settings, ingest=ingest)
+    leader = Leader(client, keys)
+    hub = None if hubless else make_hub(client, keys, settings)
+    word = {"leader": {"as_of_ms": client.clock.wall_ms()}}
+    word["sources"] = {"coinbase": {"alive": True, "age_ms": 100}}  # type: ignore[dict-item]
+    async with serving(client, keys, settings, hub=hub) as asker:
+        await leader.publish(PRICES)
+        await leader.mark(beat_ms=300, health=msgspec.json.encode(word))
+        body = await _left(asker)
+    source = body["sources"]["coinbase"]
+    assert (source["alive"], source["state"]) == (False, "unknown")
+    assert source["reason"].startswith("nobody ingests; last heard ")
+    assert source["age_ms"] >= 300
 
 
 async def test_a_function_tells_the_same_from_the_store(

@@ -215,10 +215,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Loaded(Struct, frozen=True):
-    """The settings, and the file or variable that set each value by its path."""
+    """The settings, and the file or variable that set each value by its path.
+
+    ``unused`` names the variables that a simulator takes the place of.
+    """
 
     settings: Settings
     origins: dict[str, str]
+    unused: tuple[str, ...] = ()
 
 
 def load(
@@ -230,7 +234,8 @@ def load(
     """Read the settings: defaults, exchanges, platform, ``file``, the environment.
 
     Without a ``file`` it is the one that RELAY_CONFIG names, where nobody can give one.
-    ``sim_url`` reads every exchange from a simulator, as ``RELAY_SIM_URL`` does.
+    ``sim_url`` reads every exchange from a simulator, as ``RELAY_SIM_URL`` does,
+    whatever address of its own one is given.
 
     Raises:
         ConfigError: a file cannot be read, or a value is not what it must be.
@@ -245,12 +250,16 @@ def load(
     given = {} if file is None else _read(file)
     _apply_platform(tree, given, environ, origins)
     _merge(tree, given, str(file), origins)
-    _simulate(tree, sim_url or environ.get("RELAY_SIM_URL", ""), origins)
-    _apply_environment(tree, environ, origins)
+    said_by = "--sim-url" if sim_url else "RELAY_SIM_URL"
+    sim_url = sim_url or environ.get("RELAY_SIM_URL", "")
+    unused = _addressed(tree, environ) if sim_url else ()
+    _simulate(tree, sim_url, said_by, origins)
+    heeded = {name: text for name, text in environ.items() if name not in unused}
+    _apply_environment(tree, heeded, origins)
     _check_names(tree, origins)
     settings = _convert(tree, origins)
     _check(settings, origins)
-    return Loaded(settings, origins)
+    return Loaded(settings, origins, unused)
 
 
 def require_store(settings: Settings) -> None:
@@ -348,17 +357,21 @@ _VARIABLES: Final = {
     "RELAY_TICKET_SECRET": ("doors", "ticket_secret"),
     "RELAY_WARM_URL": ("warm", "url"),
     "RELAY_API_KEY": ("warm", "key"),
+    # Platforms say so where to listen, and whoever starts several servers.
+    "PORT": ("http", "port"),
 }
 
 
-def _simulate(tree: Tree, sim_url: str, origins: dict[str, str]) -> None:
+def _simulate(tree: Tree, sim_url: str, origin: str, origins: dict[str, str]) -> None:
     if not sim_url:
         return
+    if not _is_url(sim_url, _REST):
+        raise _wrong(origin, "the simulator's address", sim_url, "http://host:port")
     ws_url = sim_url.replace("http", "ws", 1)
     # A simulator counts for itself: what is spent there is nobody else's.
     place = sim_url.rstrip("/").rpartition("/")[2]
     tree.setdefault("store", {})["egress"] = f"sim-{place}"
-    origins["store.egress"] = "RELAY_SIM_URL"
+    origins["store.egress"] = origin
     for name, exchange in tree.get("exchanges", {}).items():
         if exchange.get("ws_url"):
             exchange["ws_url"] = ws_url
@@ -367,7 +380,7 @@ def _simulate(tree: Tree, sim_url: str, origins: dict[str, str]) -> None:
         if exchange.get("plan") not in KEYLESS and not exchange.get("key"):
             exchange["key"] = f"simulated-{place}"
         for key in ("rest_url", "ws_url", "key"):
-            origins[f"exchanges.{name}.{key}"] = "RELAY_SIM_URL"
+            origins[f"exchanges.{name}.{key}"] = origin
 
 
 def _apply_platform(
@@ -386,10 +399,6 @@ def _apply_platform(
     path = folder / f"{name}.toml"
     _merge(tree, {"platform": name}, origin, origins)
     _merge(tree, _read(path), _short(path), origins)
-    port = environ.get("PORT", "")
-    if port.isascii() and port.isdecimal() and len(port) <= _PORT_DIGITS:
-        # Platforms say so where to listen; on other machines it is nobody's.
-        _merge(tree, {"http": {"port": int(port)}}, "PORT", origins)
 
 
 def _apply_environment(
@@ -404,8 +413,25 @@ def _apply_environment(
         *parents, key = rest.split(".")
         for parent in parents:
             branch = branch[parent]
-        branch[key] = value.split(",") if variable == "RELAY_KEYS" else value
+        branch[key] = _understood(variable, value)
         origins[f"{section}.{rest}"] = variable
+
+
+def _understood(variable: str, value: str) -> str | int | list[str]:
+    """Read a variable's text as what it sets."""
+    if variable == "RELAY_KEYS":
+        return value.split(",")
+    if variable != "PORT":
+        return value
+    if value.isascii() and value.isdecimal() and len(value) <= _PORT_DIGITS:
+        return int(value)
+    raise ConfigError("PORT", "http.port", value[:80], "a port from 0 to 65535")
+
+
+def _addressed(tree: Tree, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Name the variables there are that give an exchange an address of its own."""
+    names = _exchange_variables(tree.get("exchanges", {}))
+    return tuple(name for name in names if name.endswith("_URL") and environ.get(name))
 
 
 def _exchange_variables(names: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -472,7 +498,7 @@ def _convert(tree: Tree, origins: dict[str, str]) -> Settings:
         reason, _, place = str(error).partition(" - at `")
         key = place.removeprefix("$").removeprefix(".").rstrip("`") or "settings"
         key, reason = _name_unknown(key, reason)
-        value = _find(tree, key)
+        value, reason = _find(tree, key), _plain(key, reason)
         raise _wrong(_origin(key, origins), key, value, reason) from error
 
 
@@ -486,6 +512,33 @@ def _name_unknown(key: str, reason: str) -> tuple[str, str]:
             name = reason.removeprefix(words).rstrip("`")
             return (name if key == "settings" else f"{key}.{name}"), meant
     return key, reason.removeprefix("Expected ")
+
+
+# What a pattern or a choice of ours asks for, in words: by the setting's path without
+# places, or by its last name where many have it.
+_SPELLED: Final = {
+    "board.name": "1 to 32 small letters, digits, - and _",
+    "store.egress": "1 to 64 letters, digits, and any of _ . : -",
+    "doors.keys": "NAME:SCOPES:DIGEST with read, admin or read+admin, "
+    "as `relay key new` makes it",
+    "doors.origins": "* or an origin, such as https://app.example.com",
+    "doors.reading": "open or keys",
+    "warm.key": "letters, digits and signs of ASCII, without spaces",
+    "warm.paths": "a path that begins with /",
+    "kind": "fixed or rolling",
+    "scope": "address or key",
+}
+
+
+def _plain(key: str, reason: str) -> str:
+    """Say in words what was expected, where the library shows a pattern or no choice.
+
+    Of another type it says so itself.
+    """
+    if "matching regex" in reason or reason.startswith("Invalid enum value"):
+        last = key.rpartition(".")[2]
+        return _SPELLED.get(key.partition("[")[0]) or _SPELLED.get(last, reason)
+    return reason
 
 
 def _find(tree: Tree, key: str) -> object:

@@ -46,16 +46,40 @@ def test_variables_give_one_exchange_another_address() -> None:
 
 
 def test_a_simulator_replaces_every_address() -> None:
-    """The option wins over the variable; an exchange's own variable over both."""
+    """The option wins over the variable, and both over an exchange's own address."""
     environ = {
         "RELAY_SIM_URL": "http://127.0.0.1:1",
         "RELAY_KRAKEN_WS_URL": "ws://127.0.0.1:2",
+        "RELAY_COINCAP_KEY": "mine",
     }
-    exchanges = load(environ=environ, sim_url="http://127.0.0.1:3").settings.exchanges
+    loaded = load(environ=environ, sim_url="http://127.0.0.1:3")
+    exchanges = loaded.settings.exchanges
     assert exchanges["binance"].rest_url == "http://127.0.0.1:3"
     assert exchanges["binance"].ws_url == "ws://127.0.0.1:3"
-    assert exchanges["kraken"].ws_url == "ws://127.0.0.1:2"
+    assert exchanges["kraken"].ws_url == "ws://127.0.0.1:3"
     assert exchanges["coingecko"].ws_url == ""
+    assert exchanges["coincap"].key == "mine"
+    assert loaded.unused == ("RELAY_KRAKEN_WS_URL",)
+    assert load(environ={"RELAY_KRAKEN_WS_URL": "ws://127.0.0.1:2"}).unused == ()
+
+
+def test_the_port_is_a_setting_like_any_other(written: Path) -> None:
+    """Whoever starts several servers says so, with a platform's name or without."""
+    written.write_text("[http]\nport = 9000\n")
+    for platform in ("", "fly"):
+        environ = {"PORT": "8155", "RELAY_PLATFORM": platform}
+        loaded = load(written, environ=environ)
+        assert loaded.settings.http.port == 8155
+        assert loaded.origins["http.port"] == "PORT"
+    assert load(written, environ={"PORT": ""}).settings.http.port == 9000
+
+
+@pytest.mark.parametrize("platform", ["", "fly"])
+@pytest.mark.parametrize("text", ["abc", "70000", "-1", "8000.0", "9" * 5000])
+def test_a_wrong_port_is_refused(text: str, platform: str) -> None:
+    """It would listen elsewhere without a word."""
+    with pytest.raises(ConfigError, match=r"PORT: http\.port was"):
+        load(environ={"PORT": text, "RELAY_PLATFORM": platform})
 
 
 @pytest.mark.parametrize(
@@ -72,7 +96,7 @@ def test_a_simulator_replaces_every_address() -> None:
             "at most half of ingest.lease_ms",
         ),
         ('[board]\nsources = ["kraken", "foo"]', "board", "'foo', expected one of"),
-        ('[board]\nname = "Ä"', "board.name", "matching regex"),
+        ('[board]\nname = "Ä"', "board.name", "small letters, digits, - and _"),
         ('[[board.groups]]\ninstruments = ["x"]\nsources = []', "board", "BTC-USD"),
         ('[store]\nurl = "host:1"', "store.url", "expected valkey://host:port"),
         (
@@ -103,6 +127,41 @@ def test_a_bad_setting_names_file_key_value_and_what_was_expected(
     assert wrong.value.file == str(written)
     assert wrong.value.key.startswith(key)
     assert sentence in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "sentence"),
+    [
+        ("RELAY_READING", "nobody", "was 'nobody', expected open or keys"),
+        ("RELAY_KEYS", "foo", "expected NAME:SCOPES:DIGEST"),
+        ("RELAY_BOARD", "a b}", "expected 1 to 32 small letters, digits, - and _"),
+        ("RELAY_EGRESS", "a b", "expected 1 to 64 letters, digits, and any of"),
+        ("RELAY_SIM_URL", "ftp://x", "was 'ftp://x', expected http://host:port"),
+    ],
+)
+def test_a_bad_variable_is_told_in_words(
+    variable: str, text: str, sentence: str
+) -> None:
+    """Who starts a relay need not read patterns, nor settings he has not set."""
+    with pytest.raises(ConfigError) as wrong:
+        load(environ={variable: text})
+    assert wrong.value.file == variable
+    assert sentence in str(wrong.value)
+
+
+def test_a_simulator_that_cannot_be_is_the_options_whose_address_it_is() -> None:
+    """Not the fault of a variable that nobody has set."""
+    with pytest.raises(ConfigError) as wrong:
+        load(environ={}, sim_url="ftp://x")
+    assert str(wrong.value).startswith("--sim-url: the simulator's address was 'ftp")
+
+
+def test_a_choice_among_words_names_them(written: Path) -> None:
+    """What there is to choose from is what somebody needs who chose wrongly."""
+    limit = 'name = "a"\nweight_max = 1\nwindow_ms = 1\nkind = "x"\nscope = "key"'
+    written.write_text(f"[[exchanges.kraken.limits]]\n{limit}")
+    with pytest.raises(ConfigError, match="expected fixed or rolling"):
+        load(written, environ={})
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -155,7 +214,7 @@ def test_keys_come_from_a_variable_with_commas_between() -> None:
         ("", "a key with the scope read"),
         (f"me:admin:{DIGEST}", "a key with the scope read"),
         (f"a:read:{DIGEST},a:read:{DIGEST}", "different names"),
-        (f"a:write:{DIGEST}", "matching regex"),
+        (f"a:write:{DIGEST}", "with read, admin or read"),
     ],
 )
 def test_nobody_locks_himself_out(keys: str, sentence: str) -> None:

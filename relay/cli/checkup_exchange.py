@@ -1,29 +1,43 @@
 """Checks one exchange by really using it: name, REST, usage, clock, stream.
 
-It spends from the ledger that the workers use, so that a checkup breaks no limit.
+It spends from the ledger that the workers use, so that a checkup breaks no limit, and
+only what they can spare. What they have read meanwhile is ``lately``'s.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 
 from relay.cli.finding import Finding, Verdict, advise, seen
+from relay.cli.lately import Lately, read_lately
+from relay.cli.modest import Modest
 from relay.clock import Clock
 from relay.config import Settings
-from relay.errors import ExchangeDown, ExchangeError, RateLimited
-from relay.exchanges.adapter import Answer, Request
+from relay.errors import (
+    ExchangeDown,
+    ExchangeError,
+    LeftAlone,
+    RateLimited,
+    Refused,
+    left_alone,
+)
+from relay.exchanges.adapter import Answer, Request, Told
 from relay.ingest.budget import Priority
 from relay.ingest.causes import plain_cause
 from relay.ingest.parts import Intake
 from relay.ingest.pull import Pull
 from relay.ingest.stream import Stream
 from relay.model import Listing, Symbols, Update
+from relay.store.client import Client
+
+T = TypeVar("T")
 
 # A limit that is free again within this time is waited for.
 _PATIENCE_MS: Final = 5_000
@@ -38,6 +52,7 @@ class Tools:
     """What a checkup works with; a stream's first price is waited for ``wait_s``."""
 
     settings: Settings
+    client: Client
     clock: Clock
     http: httpx.AsyncClient
     wait_s: float
@@ -78,6 +93,12 @@ class Heard:
         del exchange
         self.wrong = f"it will not stream {', '.join(symbols)}: {reason}"
 
+    def told(self, exchange: str, told: Told) -> None:
+        """Keep why, where it serves nobody."""
+        del exchange
+        if told.halts:
+            self.wrong = told.words
+
     def down(self, exchange: str, reason: str) -> None:
         """Keep why."""
         del exchange
@@ -90,42 +111,113 @@ class Heard:
 class Checkup:
     """One exchange's checkup: ``findings`` fill up while ``run`` goes on."""
 
-    def __init__(self, name: str, intake: Intake, tools: Tools) -> None:
+    def __init__(self, name: str, intake: Intake, purse: Modest, tools: Tools) -> None:
         self.name, self._intake, self._tools = name, intake, tools
+        self._purse, self._lately = purse, Lately()
         self.findings: list[Finding] = []
         self._pull = Pull(
             intake.adapter,
             intake.exchange,
             tools.settings.ingest,
-            intake.purse,
+            purse,
             tools.clock,
             tools.http,
         )
         self._began_ms = 0
+        self._answer: Answer | None = None
+        # Whether something of this checkup was refused, and said so.
+        self._refused = False
 
     async def run(self) -> None:
-        """Check one thing after the other; what the next needs must be right.
+        """Check one thing after the other; what does not need the last one goes on.
 
         Raises:
             StoreDown: the store cannot be reached, so nothing may be spent.
         """
+        tools = self._tools
+        board = tools.settings.board.name
+        self._lately = await read_lately(tools.client, board, self.name)
+        self._purse.shy = self._lately.led
+        ways = await self._resolve()
+        guess = self._guess()
+        # First, while nothing has been refused: a refusal by REST holds the rest back.
+        if "stream" in ways and guess is not None:
+            await self._attempt("stream", self._stream(guess))
+        listing = await self._ask(guess) if "rest" in ways else guess
+        self._budgets()
+        if not self._intake.adapter.streams:
+            self._tell("stream", "note", "none configured: it is read by REST")
+        elif "stream" in ways and self._is_due(guess, listing):
+            await self._stream_late(listing)
+
+    def _is_due(self, guess: Listing | None, listing: Listing | None) -> bool:
+        """Tell whether the stream is still to be checked, or once more.
+
+        Where it was checked by a guess that the table does not bear out, the failure
+        may have been the guess.
+        """
+        if guess is None:
+            return True
+        if listing is None or listing.symbol == guess.symbol:
+            return False
+        tried = next(one for one in self.findings if one.check == "stream")
+        if tried.verdict == "wrong":
+            self.findings.remove(tried)
+        return tried.verdict == "wrong"
+
+    async def _stream_late(self, listing: Listing | None) -> None:
+        if listing is None:
+            said = "not tried: without its symbol table there is nothing to ask for"
+            self._tell("stream", "held", said)
+            return
+        await self._attempt("stream", self._stream(listing))
+
+    async def _ask(self, guess: Listing | None) -> Listing | None:
+        """Check what goes by REST; return what there is to ask for."""
+        listing = await self._attempt("symbols", self._choose()) or guess
+        if listing is None:
+            said = "not asked: without its symbol table there is nothing to ask for"
+            self._tell("snapshot", "held", said)
+        else:
+            await self._attempt("snapshot", self._snapshot(listing))
+        if self._answer is not None:
+            self._usage(self._answer)
+            self._clock(self._answer)
+        return listing
+
+    async def _attempt(self, check: str, work: Awaitable[T]) -> T | None:
+        """Do one check; None when it failed, or was not to be done now."""
+        self._begin()
         try:
-            await self._resolve()
-            listing = await self._choose()
-            await self._snapshot(listing)
-            self._budgets()
-            if self._intake.adapter.streams:
-                await self._stream(listing)
+            return await work
+        except LeftAlone as error:
+            # It is one fault, however many checks it holds back.
+            if self._refused:
+                self._hold(check, f"it is left alone until {_at(error.until_ms)}")
             else:
-                self._tell("stream", "note", "none configured: it is read by REST")
+                self._wrong(check, error)
+        except RateLimited as error:
+            if error.status:
+                self._wrong(check, error)
+            else:
+                now_ms = self._tools.clock.wall_ms()
+                self._hold(check, _spent(error.scope, now_ms + error.retry_after_ms))
         except ExchangeError as error:
-            said, advice = seen(self.name, error), advise(self.name, error)
-            self._tell(self._doing, "wrong", said, advice)
+            self._wrong(check, error)
+        return None
 
-    _doing = "resolve"
+    def _wrong(self, check: str, error: ExchangeError) -> None:
+        self._refused |= isinstance(error, RateLimited | Refused)
+        advice = advise(self.name, error, streams=self._intake.adapter.streams)
+        self._tell(check, "wrong", seen(self.name, error), advice)
 
-    def _begin(self, check: str) -> None:
-        self._doing, self._began_ms = check, self._tools.clock.monotonic_ms()
+    def _hold(self, check: str, reason: str) -> None:
+        """Say why a check is not done now, and who does its work meanwhile."""
+        said = self._lately.said(check, self._tools.clock.wall_ms())
+        self._tell(check, "held", f"not asked: {reason}; {said}")
+
+    def _begin(self) -> None:
+        self._began_ms = self._tools.clock.monotonic_ms()
 
     def _tell(self, check: str, verdict: Verdict, saw: str, advice: str = "") -> None:
         took_ms = self._tools.clock.monotonic_ms() - self._began_ms
@@ -140,15 +232,27 @@ class Checkup:
             )
         )
 
-    async def _resolve(self) -> None:
-        self._begin("resolve")
-        exchange = self._intake.exchange
-        urls = [exchange.rest_url]
-        urls += [exchange.ws_url] if self._intake.adapter.streams else []
-        hosts = dict.fromkeys(urlsplit(url).hostname or "" for url in urls)
-        found = [(host, await self._address(host)) for host in hosts]
-        said = [host if host == at else f"{host} is {at}" for host, at in found]
-        self._tell("resolve", "ok", ", ".join(said))
+    async def _resolve(self) -> set[str]:
+        """Find the addresses; return the ways that have one."""
+        self._begin()
+        urls = {"rest": self._intake.exchange.rest_url}
+        if self._intake.adapter.streams:
+            urls["stream"] = self._intake.exchange.ws_url
+        found: dict[str, str] = {}
+        failed: dict[str, ExchangeDown] = {}
+        for way, url in urls.items():
+            host = urlsplit(url).hostname or ""
+            try:
+                at = await self._address(host)
+            except ExchangeDown as error:
+                failed[way] = error
+            else:
+                found[way] = host if host == at else f"{host} is {at}"
+        for cause in [*failed.values()][:1]:
+            self._wrong("resolve", cause)
+        if not failed:
+            self._tell("resolve", "ok", ", ".join(dict.fromkeys(found.values())))
+        return {*found}
 
     async def _address(self, host: str) -> str:
         loop = asyncio.get_running_loop()
@@ -159,9 +263,20 @@ class Checkup:
             raise ExchangeDown(self.name, f"{host}: {cause}") from error
         return str(address[0])
 
+    def _guess(self) -> Listing | None:
+        """Return what may be asked for before the symbol table is read, if anything.
+
+        What the store's copy of it has, or what a spelling alone tells.
+        """
+        known = _well_known(self._lately.symbols)
+        if known is not None:
+            return known
+        spelled = (name.replace("-", mark) for name in _WELL_KNOWN for mark in "-/")
+        read = (self._intake.adapter.listing_of(symbol) for symbol in spelled)
+        return next((one for one in read if one is not None), None)
+
     async def _choose(self) -> Listing:
         """Read the symbol table, and choose what to ask for."""
-        self._begin("symbols")
         adapter = self._intake.adapter
         requests = adapter.symbol_requests()
         symbols = adapter.read_symbols([await self._fetch(one) for one in requests])
@@ -174,16 +289,19 @@ class Checkup:
 
     async def _fetch(self, request: Request) -> Answer:
         """Fetch one answer; a budget that is free again soon is waited for."""
+        clock = self._tools.clock
+        until_ms = clock.monotonic_ms() + _PATIENCE_MS
         while True:
             try:
-                return await self._pull.fetch(request, priority=Priority.SEED)
+                self._answer = await self._pull.fetch(request, priority=Priority.WARM)
             except RateLimited as limited:
-                if limited.retry_after_ms > _PATIENCE_MS:
+                if clock.monotonic_ms() + limited.retry_after_ms > until_ms:
                     raise
                 await asyncio.sleep(limited.retry_after_ms / 1000)
+            else:
+                return self._answer
 
     async def _snapshot(self, listing: Listing) -> None:
-        self._begin("snapshot")
         adapter = self._intake.adapter
         (request, *_) = adapter.snapshot_requests([listing])
         answer = await self._fetch(request)
@@ -192,12 +310,10 @@ class Checkup:
             raise ExchangeDown(self.name, f"no price of {listing.symbol} came back")
         shown = next((o for o in prices if o.symbol == listing.symbol), prices[0])
         self._tell("snapshot", "ok", f"{shown.symbol} at {shown.price}")
-        self._usage(answer)
-        self._clock(answer)
 
     def _usage(self, answer: Answer) -> None:
         """Say what the exchange counts of us."""
-        self._begin("usage")
+        self._begin()
         told = [
             f"{usage.limit}: {usage.used} used by its own count"
             for usage in self._intake.adapter.read_usage(answer)
@@ -207,7 +323,7 @@ class Checkup:
 
     def _clock(self, answer: Answer) -> None:
         """Compare the exchange's clock with the store's."""
-        self._begin("clock")
+        self._begin()
         try:
             date = parsedate_to_datetime(answer.headers.get("date", ""))
         except (ValueError, TypeError):
@@ -223,24 +339,32 @@ class Checkup:
 
     def _budgets(self) -> None:
         """Say what the shared ledger holds."""
-        self._begin("budget")
-        gauges = self._intake.purse.gauges()
+        self._begin()
+        gauges = self._purse.gauges()
         said = [f"{one.limit} {one.used} of {one.most}" for one in gauges]
-        self._tell("budget", "ok", ", ".join(said) or "no limits configured")
+        self._tell("budget", "ok", ", ".join(said) or "nothing was asked")
 
     async def _stream(self, listing: Listing) -> None:
-        self._begin("stream")
-        heard = Heard()
+        heard, purse = Heard(), self._purse
+        purse.held = purse.refusal = None
         wait_s = self._tools.wait_s
         async with self._streaming(heard, listing):
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await heard.first.wait()
-        if heard.update is None:
+        if heard.update is not None:
+            price = heard.update.price or f"bid {heard.update.bid}"
+            self._tell("stream", "ok", f"{heard.update.symbol} at {price}")
+        elif purse.refusal is not None:
+            self._wrong("stream", purse.refusal)
+        elif purse.held is not None:
+            held = purse.held
+            reason = left_alone(held.reason, held.until_ms)
+            said = _spent(held.limit, held.until_ms) if held.limit else f"it {reason}"
+            self._hold("stream", said)
+        else:
             said = heard.wrong or f"{heard.frames} frames in {wait_s:g} s, and no price"
             raise ExchangeDown(self.name, said)
-        price = heard.update.price or f"bid {heard.update.bid}"
-        self._tell("stream", "ok", f"{heard.update.symbol} at {price}")
 
     @asynccontextmanager
     async def _streaming(self, heard: Heard, listing: Listing) -> AsyncIterator[None]:
@@ -249,7 +373,7 @@ class Checkup:
             intake.adapter,
             intake.exchange,
             tools.settings.ingest,
-            intake.purse,
+            self._purse,
             tools.clock,
             heard,
             lambda: 0.5,
@@ -261,6 +385,15 @@ class Checkup:
                 yield
             finally:
                 task.cancel()
+
+
+def _at(at_ms: int) -> str:
+    """Write a time of the day, rounded up to the second."""
+    return f"{datetime.fromtimestamp(-(-at_ms // 1000), UTC):%H:%M:%S} UTC"
+
+
+def _spent(limit: str, until_ms: int) -> str:
+    return f"this deployment's budget ({limit}) spares nothing until {_at(until_ms)}"
 
 
 def _well_known(symbols: Symbols) -> Listing | None:

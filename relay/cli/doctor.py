@@ -2,8 +2,8 @@
 
 import asyncio
 import sys
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import msgspec
 import rich_click as click
@@ -16,25 +16,34 @@ from relay.cli.checkup_edge import EdgeCheckup
 from relay.cli.checkup_exchange import Checkup, Tools
 from relay.cli.checkup_store import StoreCheckup
 from relay.cli.finding import Finding, Verdict
+from relay.cli.modest import Modest
 from relay.cli.run import (
     EXIT_FAILED,
+    EXIT_INTERRUPTED,
     click_safe,
     option_api_key,
     option_config,
     option_sim_url,
+    read_settings,
     run,
     sentences,
     until_stopped,
 )
 from relay.clock import Clock
-from relay.config import Settings, load
+from relay.config import Settings
 from relay.errors import StoreDown
 from relay.ingest.parts import open_intakes
 from relay.ingest.pull import open_client
+from relay.ingest.purse import terms_of
 from relay.store.client import Client
 from relay.store.embedded import embedded
 
-_COLOURS: dict[Verdict, str] = {"ok": "green", "wrong": "red", "note": "yellow"}
+_COLOURS: dict[Verdict, str] = {
+    "ok": "green",
+    "wrong": "red",
+    "note": "yellow",
+    "held": "yellow",
+}
 
 
 @click.command()
@@ -59,23 +68,32 @@ def doctor(
 ) -> None:
     """Check every configured exchange, the store and the edge by really using them.
 
-    Each line says what was seen and, where something is wrong, what to do. Exit
-    status 1 when anything is wrong.
+    Each line says what was seen and, where something is wrong, what to do. What is
+    held was not asked, since only what the workers can spare is spent. Exit status 1
+    when anything is wrong, 130 when interrupted.
 
     Example: `relay doctor --edge https://prices.example.com`
     """
     with sentences():
-        settings = load(Path(file) if file else None, sim_url=sim_url).settings
-    findings: list[Finding] = []
+        settings = read_settings(file, sim_url).settings
+    rounds = Rounds()
     run(
         lambda stop: until_stopped(
-            stop, _examine(settings, msgspec.convert(asked, Asked), findings)
+            stop, _examine(settings, msgspec.convert(asked, Asked), rounds)
         )
     )
+    findings = rounds.findings()
     if as_json:
         sys.stdout.write(msgspec.json.encode(findings).decode() + "\n")
     else:
         _print(findings)
+        if rounds.due:
+            _screen().print(
+                f"interrupted: {len(rounds.due)} of {len(rounds.parts)} not checked to"
+                f" the end ({', '.join(rounds.due)})"
+            )
+    if rounds.due:
+        raise SystemExit(EXIT_INTERRUPTED)
     if any(one.verdict == "wrong" for one in findings):
         raise SystemExit(EXIT_FAILED)
 
@@ -88,51 +106,88 @@ class Asked(Struct, frozen=True):
     api_key: str
 
 
-async def _examine(settings: Settings, asked: Asked, findings: list[Finding]) -> None:
+class Rounds(Struct):
+    """What is checked, by subject, and what has been found; ``due`` is not done yet."""
+
+    parts: dict[str, list[Finding]] = {}
+    due: list[str] = []
+    asides: list[Finding] = []
+
+    def plan(self, subjects: Iterable[str]) -> None:
+        """Mean to check these, in this order."""
+        for subject in subjects:
+            self.parts[subject] = []
+            self.due.append(subject)
+
+    def findings(self) -> list[Finding]:
+        """Return what has been found, and what was not checked to the end."""
+        interrupted = [_held(subject) for subject in self.due]
+        found = [one for part in self.parts.values() for one in part]
+        return found + self.asides + interrupted
+
+
+async def _examine(settings: Settings, asked: Asked, rounds: Rounds) -> None:
     """Check the store first, since nothing may be spent without it."""
     clock = Clock()
+    edge = ["edge"] if asked.edge else []
+    rounds.plan(["store", *_read(settings), *edge])
     async with AsyncExitStack() as stack:
         url = settings.store.url
         if not url:
             url = await stack.enter_async_context(embedded())
             said = "none configured: one of our own, where all counts as spent at first"
-            findings.append(_note("store", "reach", said))
+            rounds.parts["store"].append(_note("store", "reach", said))
         settings = replace(settings, store=replace(settings.store, url=url))
         client = Client(settings.store, clock)
         stack.push_async_callback(client.close)
         store = StoreCheckup(client, clock)
+        store.findings = rounds.parts["store"]
         usable = await store.run()
-        findings += store.findings
+        rounds.due.remove("store")
         if usable:
-            findings += await _examine_exchanges(settings, client, asked.wait_s)
+            await _examine_exchanges(settings, client, asked.wait_s, rounds)
+        # Without a store nobody is asked, and that is no interruption.
+        rounds.due[:] = edge
         if asked.edge:
             key = asked.api_key or settings.warm.key
             checkup = EdgeCheckup(asked.edge, clock, key)
+            rounds.parts["edge"] = checkup.findings
             await checkup.run()
-            findings += checkup.findings
+            rounds.due.clear()
+
+
+def _read(settings: Settings) -> list[str]:
+    return [
+        name
+        for name, exchange in settings.exchanges.items()
+        if exchange.enabled and not exchange.lacks_key
+    ]
 
 
 async def _examine_exchanges(
-    settings: Settings, client: Client, wait_s: float
-) -> list[Finding]:
+    settings: Settings, client: Client, wait_s: float, rounds: Rounds
+) -> None:
     """Check all exchanges at once; each has its own budget."""
     clock = client.clock
     intakes = open_intakes(settings, client, clock)
-    findings = [
+    rounds.asides += [
         _note(name, "off", _why_off(name, lacks_key=exchange.lacks_key))
         for name, exchange in settings.exchanges.items()
         if name not in intakes
     ]
-    async with open_client(settings.ingest) as http:
-        tools = Tools(settings, clock, http, wait_s)
-        checkups = [Checkup(name, one, tools) for name, one in intakes.items()]
-        async with asyncio.TaskGroup() as tasks:
-            for checkup in checkups:
-                tasks.create_task(_run(checkup))
-    return [found for one in checkups for found in one.findings] + findings
+    async with open_client(settings.ingest) as http, asyncio.TaskGroup() as tasks:
+        tools = Tools(settings, client, clock, http, wait_s)
+        for name, intake in intakes.items():
+            refused_ms = settings.ingest.refused_ms
+            egress = settings.store.egress
+            terms = terms_of(intake.exchange, egress=egress, refused_ms=refused_ms)
+            purse = Modest(name, terms, client, clock)
+            checkup = Checkup(name, intake, purse, tools)
+            rounds.parts[name] = checkup.findings
+            tasks.create_task(_run(checkup, rounds))
 
 
-async def _run(checkup: Checkup) -> None:
+async def _run(checkup: Checkup, rounds: Rounds) -> None:
     try:
         await checkup.run()
     except StoreDown as down:
@@ -145,6 +200,7 @@ async def _run(checkup: Checkup) -> None:
                 advice="without the store nothing may be spent: see above",
             )
         )
+    rounds.due.remove(checkup.name)
 
 
 def _why_off(name: str, *, lacks_key: bool) -> str:
@@ -157,6 +213,15 @@ def _note(subject: str, check: str, saw: str) -> Finding:
     return Finding(subject=subject, check=check, verdict="note", saw=saw)
 
 
+def _held(subject: str) -> Finding:
+    said = "not checked to the end: interrupted"
+    return Finding(subject=subject, check="interrupted", verdict="held", saw=said)
+
+
+def _screen() -> Console:
+    return Console(highlight=False)
+
+
 def _print(findings: list[Finding]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("", "what", "check", "saw"):
@@ -167,7 +232,9 @@ def _print(findings: list[Finding]) -> None:
             saw += f"\n[bold]→ {click_safe(one.advice)}[/]"
         colour = _COLOURS[one.verdict]
         table.add_row(f"[{colour}]{one.verdict}[/]", one.subject, one.check, saw)
-    screen = Console(highlight=False)
+    screen = _screen()
     screen.print(table)
     wrong = sum(one.verdict == "wrong" for one in findings)
-    screen.print(f"{len(findings)} checks, {wrong} wrong")
+    held = sum(one.verdict == "held" for one in findings)
+    also = f", {held} held" if held else ""
+    screen.print(f"{len(findings)} checks, {wrong} wrong{also}")

@@ -6,14 +6,15 @@ from msgspec import Struct
 
 from relay.errors import ExchangeDown, ExchangeError, FrameError, RateLimited, Refused
 
-Verdict = Literal["ok", "wrong", "note"]
+Verdict = Literal["ok", "wrong", "note", "held"]
 
 
 class Finding(Struct, frozen=True, kw_only=True):
     """One thing that was tried.
 
     ``saw`` is what came of it; ``advice`` what to do, empty where nothing is to be
-    done. A ``note`` is worth knowing and nothing wrong.
+    done. A ``note`` is worth knowing and nothing wrong; what is ``held`` was not tried,
+    and nobody knows whether it works.
     """
 
     subject: str
@@ -30,15 +31,15 @@ _REMEDIES: Final = {
     "certificate": "install the proxy's certificate and name it in SSL_CERT_FILE",
     "TLS": (
         "what answers there does not speak TLS as it should: is a proxy in between, or"
-        " is http meant where {urls} say https?"
+        " is http meant instead of https in {urls}?"
     ),
     "not JSON": (
         "something else answers in its place (a portal, a proxy's or a firewall's"
         " page): open the address in a browser, and look at {urls}"
     ),
     "empty": (
-        "it lists nothing that trades: look at its own status page, and whether {urls}"
-        " are really its addresses"
+        "it lists nothing that trades: look at its own status page, and whether it is"
+        " really its address that stands in {urls}"
     ),
     "HTTP 5": (
         "it is in trouble or in maintenance: look at its own status page, and try"
@@ -59,8 +60,8 @@ _OTHERWISE: Final = (
 )
 
 
-def advise(name: str, error: ExchangeError) -> str:
-    """Say what to do about an exchange's failure."""
+def advise(name: str, error: ExchangeError, *, streams: bool) -> str:
+    """Say what to do about an exchange's failure; not all have a stream's address."""
     if isinstance(error, Refused):
         return error.advice
     if isinstance(error, RateLimited):
@@ -75,7 +76,7 @@ def advise(name: str, error: ExchangeError) -> str:
     assert isinstance(error, ExchangeDown), "there are no other kinds"
     prefix = f"RELAY_{name.upper().replace('-', '_')}"
     words = (remedy for cause, remedy in _REMEDIES.items() if cause in error.cause)
-    urls = f"{prefix}_REST_URL and {prefix}_WS_URL"
+    urls = f"{prefix}_REST_URL" + (f" and {prefix}_WS_URL" if streams else "")
     return next(words, _OTHERWISE).format(urls=urls)
 
 

@@ -1,7 +1,6 @@
 """``relay worker`` and ``relay tick``: ingestion that stays, or one bounded run."""
 
 import asyncio
-from pathlib import Path
 
 import rich_click as click
 
@@ -11,12 +10,13 @@ from relay.cli.run import (
     option_config,
     option_sim_url,
     patience,
+    read_settings,
     run,
     sentences,
     until_stopped,
 )
 from relay.clock import Clock
-from relay.config import Settings, load, require_store
+from relay.config import Settings, require_store
 from relay.ingest.worker import open_worker
 from relay.store.client import connect, hold
 
@@ -58,7 +58,7 @@ def tick(seconds: float, file: str | None, sim_url: str) -> None:
 
 def _settings(file: str | None, sim_url: str) -> Settings:
     with sentences():
-        settings = load(Path(file) if file else None, sim_url=sim_url).settings
+        settings = read_settings(file, sim_url).settings
         require_store(settings)
     log_to_stderr()
     return settings

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from relay.cli.recording import Answered, Item, Received, read
+from relay.cli.recording import Answered, EndsEarly, Item, Received, read
 from relay.config import Board, Exchange, Settings
 from relay.errors import FrameError
 from relay.exchanges import ADAPTERS, open_adapter
@@ -22,6 +22,9 @@ from relay.ingest.conflate import Merge
 from relay.model import Listing, Symbols, Update, read_count
 
 _SECONDS: Final = 1000
+
+UNLISTED: Final = "a symbol that no table lists"
+"""Why a price is dropped whose symbol stands for nobody knows what."""
 
 
 class Count(Struct):
@@ -40,7 +43,7 @@ class Player:
     """
 
     def __init__(self, settings: Settings, exchange: str | None) -> None:
-        self._exchange = exchange
+        self.settings, self._exchange = settings, exchange
         self._adapters: dict[str, Adapter] = {
             name: open_adapter(name, _on(settings.exchanges[name]))
             for name in ADAPTERS
@@ -56,6 +59,8 @@ class Player:
         self._symbols = {name: Symbols() for name in self._adapters}
         self._wanted: set[str] = set()
         self.counts: dict[str, Count] = {}
+        # Files that are cut off, and where.
+        self.early: dict[Path, EndsEarly] = {}
         self.merge = Merge(
             replay_board(settings.board, self._adapters),
             settings.ingest,
@@ -70,7 +75,7 @@ class Player:
         """
         tables: dict[tuple[str, str], dict[str, Answer]] = {}
         for path in paths:
-            for item in read(path):
+            for item in self.read(path):
                 yield
                 answer = self._answer(item)
                 if answer is None or not isinstance(item, Answered):
@@ -88,6 +93,28 @@ class Player:
                 self._learn(name, list(answers.values()))
             except FrameError as error:
                 self._count(name).dropped[error.reason] += 1
+
+    def read(self, path: Path) -> Iterator[Item]:
+        """Read a recording as far as it goes; that it ends early is remembered.
+
+        Raises:
+            RecordingError: the file cannot be read.
+        """
+        try:
+            yield from read(path)
+        except EndsEarly as early:
+            self.early[path] = early
+
+    @property
+    def fruitless(self) -> bool:
+        """Whether neither a price nor a symbol table was found."""
+        priced = any(count.updates for count in self.counts.values())
+        return not priced and not any(self._listings.values())
+
+    def table_of(self, name: str) -> str:
+        """Return the path of the answers that make an exchange's symbol table."""
+        requests = self._adapters[name].symbol_requests()
+        return ", ".join(dict.fromkeys(request.path for request in requests))
 
     def _learn(self, name: str, answers: list[Answer]) -> None:
         if listings := list(self._adapters[name].read_symbols(answers)):
@@ -168,7 +195,7 @@ class Player:
         if not listings:
             listing = self._adapters[name].listing_of(symbol)
             if listing is None:
-                self._count(name).dropped["a symbol that no table lists"] += 1
+                self._count(name).dropped[UNLISTED] += 1
                 return False
             self._list(name, [listing])
             listings = (listing,)

@@ -20,6 +20,7 @@ file                       lines
 import gzip
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Final
@@ -46,6 +47,13 @@ class RecordingError(RelayError):
     def __str__(self) -> str:
         place = f"{self.file}, line {self.line}" if self.line else str(self.file)
         return f"{place}: {self.reason}"
+
+
+class EndsEarly(RecordingError):
+    """A compressed file that is cut off, or broken from there on.
+
+    Whatever came before has been read.
+    """
 
 
 class Received(Struct, frozen=True):
@@ -80,6 +88,7 @@ def read(path: Path) -> Iterator[Item]:
 
     Raises:
         RecordingError: the file cannot be read, or its name has no known ending.
+        EndsEarly: it ends before its end; what it has was yielded.
     """
     suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
     reader = _READERS.get(suffixes[-1] if suffixes else "")
@@ -95,16 +104,25 @@ def size(path: Path) -> int:
     Raises:
         RecordingError: the file cannot be read.
     """
-    return sum(1 for _ in _lines(path))
+    count = 0
+    with suppress(EndsEarly):
+        for _ in _lines(path):
+            count += 1
+    return count
 
 
 def _lines(path: Path) -> Iterator[bytes]:
     opened = gzip.open if path.suffix == ".gz" else open
+    number = 0
     try:
         with opened(path, "rb") as file:
             for line in file:
+                number += 1
                 yield line.rstrip(b"\r\n")
-    except (OSError, EOFError, zlib.error) as error:
+    except (EOFError, zlib.error) as error:
+        reason = "the file ends early: what comes after is cut off or broken"
+        raise EndsEarly(path, number, reason) from error
+    except OSError as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise RecordingError(path, 0, reason) from error
 

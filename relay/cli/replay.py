@@ -16,9 +16,18 @@ from msgspec.structs import replace
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from relay.cli.player import Player
-from relay.cli.recording import Unreadable, read, size
-from relay.cli.run import click_safe, console, errors, option_config, run, sentences
+from relay.cli.player import UNLISTED, Player
+from relay.cli.recording import Unreadable, size
+from relay.cli.run import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    click_safe,
+    console,
+    errors,
+    option_config,
+    run,
+    sentences,
+)
 from relay.clock import Clock
 from relay.config import Settings, load
 from relay.errors import LeaseTaken
@@ -75,25 +84,51 @@ def replay(files: tuple[str, ...], file: str | None, **how: object) -> None:
     with sentences():
         settings = load(Path(file) if file else None).settings
     paths, pace = [Path(name) for name in files], Pace(**how)  # type: ignore[arg-type]
-    run(lambda stop: _replay(settings, paths, pace, stop))
+    player = Player(settings, pace.exchange)
+    played = Played()
+    run(lambda stop: _replay(player, paths, pace, stop, played))
+    for early in player.early.values():
+        errors.print(f"relay: {click_safe(str(early))}")
+    if not played.whole:
+        errors.print("relay: interrupted: not everything was played")
+        raise SystemExit(EXIT_INTERRUPTED)
+    if player.fruitless:
+        errors.print("relay: nothing to show: no price and no symbol table was found")
+        raise SystemExit(EXIT_FAILED)
+
+
+class Played(Struct):
+    """How far it went: ``whole`` once every recording was played to its end."""
+
+    whole: bool = False
 
 
 async def _replay(
-    settings: Settings, paths: list[Path], pace: Pace, stop: asyncio.Event
+    player: Player,
+    paths: list[Path],
+    pace: Pace,
+    stop: asyncio.Event,
+    played: Played,
 ) -> None:
-    player = Player(settings, pace.exchange)
+    settings = player.settings
     async with _store(settings) as client:
         with _progress() as progress:
             lines = sum(size(path) for path in paths)
             # Read twice: for the symbol tables first, since they stand anywhere.
             bar = progress.add_task("replaying", total=2 * lines)
-            for _ in player.learn(paths):
+            for number, _ in enumerate(player.learn(paths), 1):
                 progress.advance(bar)
+                if number % _ITEMS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                if stop.is_set():
+                    return
             async with _leading(settings, client, player) as wake:
                 async for _ in _play(player, paths, pace.speed, client.clock, stop):
                     wake()
                     progress.advance(bar)
-            progress.update(bar, completed=2 * lines)
+            if not stop.is_set():
+                played.whole = True
+                progress.update(bar, completed=2 * lines)
         view = await Reader(client, Keys(settings.board.name)).read(None)
     _summarise(player, view.tickers, None if pace.every_price else _PRICES_SHOWN)
 
@@ -147,7 +182,7 @@ async def _play(
     """Play the recordings one after the other; yields after each item."""
     for path in paths:
         began_ms, first_ms = clock.monotonic_ms(), 0
-        for number, item in enumerate(read(path)):
+        for number, item in enumerate(player.read(path)):
             at_ms = 0 if isinstance(item, Unreadable) else item.at_ms
             first_ms = first_ms or at_ms
             if speed and at_ms:
@@ -189,6 +224,11 @@ def _summarise(player: Player, tickers: Mapping[str, bytes], shown: int | None) 
     for name in sorted(player.counts):
         for reason, times in player.dropped(name).most_common():
             console.print(click_safe(f"  dropped {times}: {name}: {reason}"))
+            if reason == UNLISTED:
+                console.print(
+                    "  → give the recording of its symbol table too"
+                    f" ({player.table_of(name)})"
+                )
     console.print(f"\n{len(tickers)} instruments")
     _list_prices(tickers, shown)
 

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import rich_click as click
@@ -16,7 +17,7 @@ import uvloop
 from rich.console import Console
 
 from relay.clock import Clock
-from relay.config import Settings
+from relay.config import Loaded, Settings, load
 from relay.errors import ConfigError, RelayError
 from relay.ingest.report import Report
 
@@ -29,6 +30,8 @@ errors: Final = Console(stderr=True, highlight=False, soft_wrap=True)
 # 2 is what the shell's own programs use for "called wrongly".
 EXIT_CONFIG: Final = 2
 EXIT_FAILED: Final = 1
+# What a shell says of a program that Ctrl-C ended.
+EXIT_INTERRUPTED: Final = 130
 
 
 def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
@@ -118,6 +121,21 @@ def log_to_stderr() -> None:
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+def read_settings(file: str | None, sim_url: str = "") -> Loaded:
+    """Read the settings of a command that reads exchanges, or begins to.
+
+    Addresses that a simulator takes the place of are named.
+
+    Raises:
+        ConfigError: a file cannot be read, or a value is not what it must be.
+    """
+    loaded = load(Path(file) if file else None, sim_url=sim_url)
+    if loaded.unused:
+        names = ", ".join(loaded.unused)
+        errors.print(f"a simulator is read, so these set nothing: {names}")
+    return loaded
 
 
 def option_config(command: Callable[..., Any]) -> Callable[..., Any]:

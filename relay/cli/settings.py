@@ -1,13 +1,12 @@
 """``relay check-config``: every effective setting, and where it came from."""
 
 import sys
-from pathlib import Path
 
 import msgspec
 import rich_click as click
 
-from relay.cli.run import option_config, option_sim_url, sentences
-from relay.config import hide, load
+from relay.cli.run import option_config, option_sim_url, read_settings, sentences
+from relay.config import hide
 
 
 @click.command("check-config")
@@ -18,10 +17,10 @@ def check_config(file: str | None, sim_url: str) -> None:
 
     Exit status 2 when a setting is wrong, with file, key, value and what was expected.
 
-    Example: `relay check-config --config config/production.toml`
+    Example: `relay check-config --config production.toml`
     """
     with sentences():
-        loaded = load(Path(file) if file else None, sim_url=sim_url)
+        loaded = read_settings(file, sim_url)
     values = msgspec.to_builtins(loaded.settings)
     rows = [
         (path, _shown(path, value), loaded.origins.get(path, ""))

@@ -13,13 +13,14 @@ from relay.cli.run import (
     log_to_stderr,
     option_config,
     option_sim_url,
+    read_settings,
     run,
     sentences,
 )
 from relay.cli.serve import listening, serve_until
 from relay.cli.sim import opened
 from relay.clock import Clock
-from relay.config import Settings, load
+from relay.config import Http, Settings, load
 from relay.delivery.server import listen_at
 from relay.ingest.worker import open_worker
 from relay.simulator.server import Simulator
@@ -46,25 +47,25 @@ def up(
 
     Example: `relay up --sim`, then open http://127.0.0.1:8000
     """
-    path = Path(file) if file else None
 
     def settings(simulated: str) -> Settings:
         """Read them once more when the simulator's address is known."""
-        loaded = load(path, sim_url=simulated or sim_url)
+        loaded = read_settings(file, simulated or sim_url)
         return listening(loaded.settings, host, port)
 
     with sentences():
-        settings("")
+        path = Path(file) if file else None
+        # What a simulator changes is told when all is read.
+        http = listening(load(path, sim_url=sim_url).settings, host, port).http
     log_to_stderr()
-    run(lambda stop: _up(settings, stop, sim=sim))
+    run(lambda stop: _up(settings, http, stop, sim=sim))
 
 
 async def _up(
-    read: Callable[[str], Settings], stop: asyncio.Event, *, sim: bool
+    read: Callable[[str], Settings], http: Http, stop: asyncio.Event, *, sim: bool
 ) -> None:
     async with AsyncExitStack() as stack:
         # First of all, since a port that is taken is the commonest mistake.
-        http = read("").http
         socket = stack.enter_context(await listen_at(http.host, http.port))
         simulated = ""
         if sim:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from relay.cli.finding import Finding
 from relay.simulator.server import Simulator
-from tests.cli.test_doctor import EXCHANGES, examine
+from tests.cli.test_doctor import EXCHANGES, addresses, examine
 
 # What each exchange says when it lists nothing.
 NOTHING = {
@@ -48,7 +48,7 @@ def _empty(simulator: Simulator, name: str) -> dict[str, str]:
 
 
 def _tls(simulator: Simulator, name: str) -> dict[str, str]:
-    variable = f"RELAY_{name.upper().replace('-', '_')}_REST_URL"
+    variable = f"RELAY_{name.upper()}_REST_URL"
     return {variable: simulator.url.replace("http:", "https:")}
 
 
@@ -72,7 +72,7 @@ def broken(simulator: Simulator, turn: int) -> tuple[dict[str, Way], dict[str, s
     ways = {
         name: WAYS[(place + turn) % len(WAYS)] for place, name in enumerate(EXCHANGES)
     }
-    environ: dict[str, str] = {}
+    environ = addresses(simulator)
     for name, way in ways.items():
         environ |= way.hurt(simulator, name)
     return ways, environ
@@ -95,22 +95,23 @@ async def test_each_way_to_be_broken_is_told_apart(turn: int, config: str) -> No
     """In as many turns as there are ways, each exchange is broken in each of them."""
     async with Simulator() as simulator:
         ways, environ = broken(simulator, turn)
-        status, found = await examine(
-            "--sim-url", simulator.url, "--wait", "2", "--config", config, **environ
-        )
+        status, found = await examine("--wait", "2", "--config", config, **environ)
     assert status == 1
-    wrong = {one.subject: one for one in found.values() if one.verdict == "wrong"}
-    assert wrong.keys() == ways.keys(), "each of them, and each at one check"
+    wrong = [one for one in found.values() if one.verdict == "wrong"]
+    assert {one.subject for one in wrong} == ways.keys()
     for name, way in ways.items():
-        _judge(wrong[name], way)
+        _judge([one for one in wrong if one.subject == name], way)
 
 
-def _judge(one: Finding, way: Way) -> None:
-    assert one.check == "symbols", one
-    assert way.saw in one.saw, one
-    assert one.advice, one
+def _judge(wrong: list[Finding], way: Way) -> None:
+    # Whichever way was tried first; what the exchange refuses is then asked no more.
+    one = next((one for one in wrong if way.saw in one.saw), wrong[0])
+    assert one.check in {"symbols", "stream"}, wrong
+    assert way.saw in one.saw, wrong
     assert way.advice in one.advice, one
-    assert one.advice not in one.saw, "each is said once"
+    for each in wrong:
+        assert each.advice, each
+        assert each.advice not in each.saw, "each is said once"
 
 
 @pytest.mark.timeout(60)
@@ -120,8 +121,7 @@ async def test_the_table_fits_a_terminal_of_80_columns(config: str) -> None:
         _, environ = broken(simulator, 2)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "relay", "doctor", "--sim-url", simulator.url),
-            *("--wait", "2", "--config", config),
+            *("-m", "relay", "doctor", "--wait", "2", "--config", config),
             env={"PATH": "/usr/bin:/bin", "COLUMNS": "80", **environ},
             stdout=asyncio.subprocess.PIPE,
         )
@@ -129,5 +129,7 @@ async def test_the_table_fits_a_terminal_of_80_columns(config: str) -> None:
     assert process.returncode == 1
     lines = said.decode().splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[-1].endswith(f"{len(EXCHANGES)} wrong")
-    assert sum(line.lstrip().startswith("→ ") for line in lines) == len(EXCHANGES)
+    wrong = sum(line.startswith("wrong ") for line in lines)
+    assert wrong >= len(EXCHANGES)
+    assert f" {wrong} wrong" in lines[-1]
+    assert sum(line.lstrip().startswith("→ ") for line in lines) == wrong

@@ -7,6 +7,7 @@ import pytest
 
 from relay.cli.recording import (
     Answered,
+    EndsEarly,
     Received,
     RecordingError,
     Unreadable,
@@ -98,10 +99,13 @@ def test_a_file_of_another_kind_says_which_are_read(tmp_path: Path, name: str) -
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """Gone, or cut off in the middle of its compression."""
+    """Gone, cut off in the middle of its compression, or not compressed at all."""
     with pytest.raises(RecordingError, match=r"a\.ws: No such file"):
         list(read(tmp_path / "a.ws"))
     cut = tmp_path / "b.ws.gz"
     cut.write_bytes(gzip.compress(b"1: x\n" * 1000)[:30])
-    with pytest.raises(RecordingError, match=r"b\.ws\.gz"):
+    with pytest.raises(EndsEarly, match=r"b\.ws\.gz: the file ends early"):
+        list(read(cut))
+    cut.write_bytes(b"1: x")
+    with pytest.raises(RecordingError, match=r"b\.ws\.gz: Not a gzipped file"):
         size(cut)

@@ -1,6 +1,8 @@
 """``relay replay``: recordings through the same pipeline into a real store."""
 
+import gzip
 import json
+import signal
 import subprocess
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from relay.store.client import Client
 from relay.store.keys import Keys
 from relay.store.reader import Reader
 from tests.cli.commands import relay
+from tests.harness import until
+from tests.simulation.processes import relay as running
 
 # The last price of each instrument as the recordings hold it, read off them by hand:
 # Kraken's ticker frames (`c`), Coinbase Exchange's tickers and matches, Binance's
@@ -153,6 +157,69 @@ def test_a_recording_is_replayed_at_its_own_pace(tmp_path: Path) -> None:
     capture.write_text("\n".join(["wss://ws.kraken.com/v2 <-> 1700000000", *lines]))
     played = relay("replay", "--speed", "2", str(capture))
     assert "0:00:01" in played.stderr or "0:00:02" in played.stderr
+
+
+EMPTY = {
+    "empty.ws": b"",
+    "empty.ws.gz": b"",
+    "packed.ws.gz": gzip.compress(b""),
+    "junk.ws": b"no line of a recording\n" * 3,
+    "strange.ws": b"wss://ws.okx.com:8443/ws <-> 1700000000.1\n1700000000.2: {}\n",
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_a_file_of_which_nothing_comes_is_a_failure(tmp_path: Path, name: str) -> None:
+    """A script that goes on would think that it had replayed something."""
+    capture = tmp_path / name
+    capture.write_bytes(EMPTY[name])
+    played = relay("replay", "--speed", "0", str(capture))
+    assert played.returncode == 1
+    assert "no price and no symbol table was found" in played.stderr
+
+
+def test_a_recording_that_is_cut_off_is_played_as_far_as_it_goes(
+    tmp_path: Path, recorded: Path
+) -> None:
+    """A capture ends with its machine; what it has is worth having."""
+    whole = (recorded / "coinbase/cryptofeed_exchange_2021-04-17.ws.gz").read_bytes()
+    capture = tmp_path / "cut.ws.gz"
+    capture.write_bytes(whole[: len(whole) // 2])
+    played = relay("replay", "--speed", "0", str(capture))
+    assert played.returncode == 0, played.stderr
+    assert "SKL-USD" in played.stdout
+    assert "cut.ws.gz, line" in played.stderr
+    assert played.stderr.count("the file ends early") == 1
+
+
+def test_prices_that_no_table_lists_say_what_to_give_besides(recorded: Path) -> None:
+    """Binance writes base and quote together."""
+    capture = recorded / "binance/cryptofeed_spot_2021-10-12.ws.gz"
+    played = relay("replay", "--speed", "0", str(capture))
+    assert played.returncode == 1
+    assert "a symbol that no table lists" in played.stdout
+    assert "recording of its symbol table too (/api/v3/exchangeInfo)" in played.stdout
+
+
+@pytest.mark.timeout(60)
+async def test_a_replay_that_is_interrupted_says_so(
+    tmp_path: Path, valkey_url: str, client: Client, keys: Keys
+) -> None:
+    """Half a recording must not look like a whole one."""
+    capture = tmp_path / "mine.ws"
+    frame = '{"channel":"heartbeat"}'
+    lines = [f"{1700000000 + minute * 60}: {frame}" for minute in range(9)]
+    capture.write_text("\n".join(["wss://ws.kraken.com/v2 <-> 1700000000", *lines]))
+    environ = {"RELAY_VALKEY_URL": valkey_url, "RELAY_BOARD": keys.board}
+
+    async def is_playing() -> bool:
+        return bool(await client.valkey.exists(keys.lease))
+
+    async with running("replay", str(capture), **environ) as process:
+        await until(is_playing)
+        process.send(signal.SIGINT)
+        assert await process.ended(within_s=10) == 130
+        assert any("interrupted" in line for line in process.said)
 
 
 async def test_nothing_is_replayed_into_a_board_that_somebody_leads(

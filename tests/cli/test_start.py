@@ -3,6 +3,8 @@
 import asyncio
 import signal
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
@@ -89,6 +91,56 @@ async def test_whoever_waits_for_a_store_is_ended_at_once(
         await process.says("trying again")
         process.send(signal.SIGTERM)
         assert await process.ended(within_s=3) == 0
+
+
+@pytest.mark.timeout(60)
+async def test_a_simulator_is_all_that_is_read_whatever_the_environment_says() -> None:
+    """Nobody who tries it out wants a real exchange asked; what is void is named."""
+    async with (
+        socket_that_counts() as (asked, at),
+        relay(
+            *("up", "--sim", "--port", "0"),
+            RELAY_KRAKEN_REST_URL=f"http://{at}",
+            RELAY_KRAKEN_WS_URL=f"ws://{at}",
+        ) as process,
+    ):
+        await process.says("kraken: streaming")
+        named = [line for line in process.said if "these set nothing" in line]
+    assert len(named) == 1
+    assert named[0].endswith("RELAY_KRAKEN_REST_URL, RELAY_KRAKEN_WS_URL")
+    assert not asked
+
+
+@asynccontextmanager
+async def socket_that_counts() -> AsyncIterator[tuple[list[object], str]]:
+    """Listen, and note who comes."""
+    asked: list[object] = []
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        del reader
+        asked.append(writer.get_extra_info("peername"))
+        writer.close()
+
+    server = await asyncio.start_server(note, "127.0.0.1", 0)
+    async with server:
+        host, port = server.sockets[0].getsockname()
+        yield asked, f"{host}:{port}"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("command", ["serve", "up"])
+async def test_the_port_of_the_environment_is_listened_to(
+    command: str, free: int
+) -> None:
+    """As every platform does it; the command line wins."""
+    arguments = ["--sim"] if command == "up" else []
+    environ = {"PORT": str(free), "RELAY_VALKEY_URL": "valkey://127.0.0.1:9"}
+    if command == "up":
+        del environ["RELAY_VALKEY_URL"]
+    async with relay(command, *arguments, **environ) as process:
+        assert (await process.says(r"relay at \S+:(\d+)"))[1] == str(free)
+    async with relay(command, *arguments, "--port", "0", **environ) as process:
+        assert (await process.says(r"relay at \S+:(\d+)"))[1] != str(free)
 
 
 @pytest.mark.timeout(60)

@@ -246,7 +246,9 @@ async def test_the_page_reads_by_every_way_once_a_key_is_entered(
     assert other.complaints == []
 
 
-@pytest.mark.parametrize("key", ["rk_wrong", "naïve key", OPERATE])
+@pytest.mark.parametrize(
+    "key", ["rk_wrong", "naïve key", OPERATE], ids=["unknown", "none", "operator's"]
+)
 async def test_a_wrong_key_is_said_to_be_wrong_and_not_kept(
     context: BrowserContext, closed: Running, key: str
 ) -> None:

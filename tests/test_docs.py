@@ -30,6 +30,10 @@ RUN_BY = {
         "uv export --quiet --no-emit-project --no-annotate --no-header --all-groups"
         " --no-group peers -o config/locked.txt"
     ): "tests/test_lock.py",
+    (
+        "uv run --group peers python tests/bench all --out results.jsonl"
+        " --svg results.svg"
+    ): "tests/bench/test_bench.py",
 }
 
 

@@ -155,8 +155,14 @@ async def _steady(rig: Rig) -> bool:
     """Tell whether the connections have lived for as long as counts as steady."""
     streams, now_ms = (await rig.health())["streams"], rig.client.clock.wall_ms()
     steady_ms = rig.settings.ingest.reconnect_steady_ms
-    lines = [line for name in OF for line in streams[name]]
-    return all(now_ms - line["since_ms"] > steady_ms for line in lines)
+    return all(
+        [
+            (line["state"], now_ms - line["since_ms"] > steady_ms)
+            for line in streams[name]
+        ]
+        == [("open", True)]
+        for name in OF
+    )
 
 
 def _connections(rig: Rig, name: str) -> tuple[int, int]:

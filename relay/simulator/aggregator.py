@@ -3,6 +3,7 @@
 Not here: what either of them answers.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 
 from relay.simulator.assets import AssetRow
@@ -25,9 +26,9 @@ class Aggregator(Exchange):
             if asset.row.listed:
                 self._list(asset)
 
+    @abstractmethod
     def symbol_of(self, row: AssetRow) -> str:
         """Return its own name for an asset."""
-        raise NotImplementedError
 
     def _list(self, asset: Asset) -> Symbol:
         decimals = price_decimals(asset.row.price) + self.finer

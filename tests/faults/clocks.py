@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 
-def library() -> str:
+def faketime() -> str:
     """Return where the library is; skips where it is not installed."""
     found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
     if not found:
@@ -22,7 +22,7 @@ class WrongClock:
     def __init__(self, file: Path) -> None:
         self._file = file
         self.environ = {
-            "LD_PRELOAD": library(),
+            "LD_PRELOAD": faketime(),
             "FAKETIME_TIMESTAMP_FILE": str(file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",

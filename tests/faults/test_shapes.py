@@ -27,7 +27,7 @@ async def wrong(
     tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> AsyncIterator[Fleet]:
     """Run a fleet whose machines' clocks can be set."""
-    clocks.library()
+    clocks.faketime()
     folder = tmp_path_factory.mktemp("clocks")
     async with open_fleet(folder, seed, Shape(clocks=True)) as fleet:
         yield fleet

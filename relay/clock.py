@@ -12,6 +12,8 @@ MS: Final = 1_000_000
 # Counts through a suspended machine, which CLOCK_MONOTONIC does not: a lease that
 # ran out while a laptop slept has run out.
 _STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+# Set ahead by more, a clock was not corrected: it, or the machine it is of, has leapt.
+_LEAP_MS: Final = 1_000
 
 
 class Clock:
@@ -20,6 +22,9 @@ class Clock:
     The relay sets it from the store (``set_wall``), so that all instances share one
     wall clock and a machine whose own clock is wrong does no harm.
     """
+
+    leaps = 0
+    """How often the wall clock was set far ahead: less time has passed than it says."""
 
     def __init__(self) -> None:
         self._ahead_ms = time.time_ns() // MS - self.monotonic_ms()
@@ -34,7 +39,8 @@ class Clock:
 
     def set_wall(self, wall_ms: int, *, at_ms: int) -> None:
         """Make the wall clock say ``wall_ms`` for the steady clock's ``at_ms``."""
-        self._ahead_ms = wall_ms - at_ms
+        before_ms, self._ahead_ms = self._ahead_ms, wall_ms - at_ms
+        self.leaps += self._ahead_ms - before_ms > _LEAP_MS
 
 
 class ManualClock(Clock):

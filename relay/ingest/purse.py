@@ -16,21 +16,9 @@ from relay.clock import Clock
 from relay.config import Exchange, Limit
 from relay.errors import ExchangeError, StoreDown
 from relay.exchanges.adapter import Usage
-from relay.ingest.budget import (
-    FLIGHT_MS,
-    Book,
-    Budget,
-    Cooldown,
-    Gauge,
-    Priority,
-    Reservation,
-    Transport,
-    Wait,
-    follow,
-    offence_of,
-    recover,
-    stock,
-)
+from relay.ingest.book import Book, follow, recover, stock
+from relay.ingest.budget import FLIGHT_MS, Budget, Gauge, Priority, Reservation, Wait
+from relay.ingest.offence import Cooldown, Transport, offence_of
 from relay.store.client import Client, address
 from relay.store.ledger import Ledgers
 
@@ -89,7 +77,7 @@ class Purse:
         self.exchange, self._terms, self._clock = exchange, terms, clock
         self._ledgers = Ledgers(client, exchange, list(terms.scopes.values()))
         windows_ms = [limit.window_ms for limit in terms.limits]
-        self._life_ms = max(_LIFE_MIN_MS, *(_LIFE_WINDOWS * one for one in windows_ms))
+        self._life_ms = max([_LIFE_MIN_MS, *(_LIFE_WINDOWS * ms for ms in windows_ms)])
         self._limits: dict[str, list[Limit]] = {scope: [] for scope in terms.scopes}
         for limit in terms.limits:
             self._limits[limit.scope].append(limit)
@@ -100,6 +88,8 @@ class Purse:
         self._owed: deque[Change] = deque(maxlen=_OWED_MAX)
         # Reserved by this process, and in the books since.
         self._own: set[int] = set()
+        # The clock's, when that state was written.
+        self._leaps = clock.leaps
 
     def counts(self, limit: str) -> bool:
         """Tell whether there is a limit of this name."""
@@ -142,20 +132,27 @@ class Purse:
         What goes with it may land by ``late_ms`` later. Where the store is away, it is
         done when it is back.
         """
-        await self._note(
+        self.owe(
             lambda one: one.settle(reservation, usages, now_ms=now_ms, late_ms=late_ms)
         )
+        await self.pay()
 
     async def cancel(self, reservation: Reservation) -> None:
         """Give a reservation back: its request has certainly not been sent."""
-        await self._note(lambda one: one.cancel(reservation))
+        self.owe(lambda one: one.cancel(reservation))
+        await self.pay()
 
     def owe(self, change: Change) -> None:
         """Have a change written down with the next one, by whoever may not wait now."""
         self._owed.append(change)
 
     async def heed(self, error: ExchangeError, transport: Transport) -> None:
-        """Leave the exchange alone for as long as an answer of it asks for.
+        """Leave the exchange alone for as long as an answer of it asks for."""
+        self.mind(error, transport)
+        await self.pay()
+
+    def mind(self, error: ExchangeError, transport: Transport) -> None:
+        """Do the same, written down with the next change: by whoever may not wait now.
 
         ``transport`` is what was answered: unless the error is about everything, the
         other one goes on.
@@ -164,7 +161,16 @@ class Purse:
         offence = offence_of(error, refused_ms=refused_ms, transport=transport)
         if offence is not None:
             now_ms = self._clock.wall_ms()
-            await self._note(lambda one: one.offend(offence, now_ms=now_ms))
+            self.owe(lambda one: one.offend(offence, now_ms=now_ms))
+
+    async def pay(self) -> None:
+        """Write down what is owed; while the store is away it stays so."""
+        if not self._owed:
+            return
+        try:
+            await self._change(lambda _: None)
+        except StoreDown:
+            return
 
     def cooling(self, transport: Transport = "rest") -> Cooldown | None:
         """Return a transport's cooldown as far as this process knows, None for none."""
@@ -192,14 +198,6 @@ class Purse:
             self.exchange, terms.limits, flight_ms=terms.flight_ms, books=books
         )
 
-    async def _note(self, change: Change) -> None:
-        """Write a change down now, or owe it while the store is away."""
-        self._owed.append(change)
-        try:
-            await self._change(lambda _: None)
-        except StoreDown:
-            return
-
     async def _change(self, change: Callable[[Budget], T]) -> T:
         """Change the books as a whole, again and again until nobody was faster.
 
@@ -208,14 +206,14 @@ class Purse:
         """
         async with self._ledgers.turn:
             for _ in range(_TRIES_MAX):
-                owed = list(self._owed)
+                owed, leaps = list(self._owed), self._clock.leaps
                 books = self._open()
                 budget = self._budget(books)
                 for one in owed:
                     one(budget)
                 outcome = change(budget)
                 budget.revise(self._clock.wall_ms())
-                if await self._write(books):
+                if await self._write(books, leaps):
                     self._paid(owed)
                     self._note_own(outcome, books)
                     return outcome
@@ -238,26 +236,30 @@ class Purse:
                 self._owed.popleft()
 
     def _open(self) -> dict[str, Book]:
-        """Read the books, and go on from what is remembered where they are lost."""
-        now_ms = self._clock.wall_ms()
+        """Read the books, and go on from what is remembered where they are lost.
+
+        Where the clock has leapt they are as good as lost: windows are over by it that
+        the exchange still counts.
+        """
+        now_ms, leapt = self._clock.wall_ms(), self._clock.leaps > self._leaps
         books: dict[str, Book] = {}
         for scope, stored in zip(self._limits, self._stored, strict=True):
             known = self._known.get(scope)
             memory = known and _copy(known)
             book, lost = follow(_read(stored), memory, now_ms, self._own)
             stock(book, self._limits[scope], now_ms)
-            if lost and memory is not None:
+            if (lost or leapt) and memory is not None:
                 recover(book, memory, now_ms, self._terms.flight_ms)
             books[scope] = book
         return books
 
-    async def _write(self, books: dict[str, Book]) -> bool:
+    async def _write(self, books: dict[str, Book], leaps: int) -> bool:
         after = [_encode(book) for book in books.values()]
         found = await self._ledgers.replace(self._stored, after, life_ms=self._life_ms)
         if found is not None:
             self._stored = found
             return False
-        self._stored, self._known = after, books
+        self._stored, self._known, self._leaps = after, books, leaps
         return True
 
 

@@ -100,11 +100,13 @@ class Client:
             return
         with self.asked():
             seconds, micros = await self.valkey.time()
-        after_ms = self.clock.monotonic_ms()
-        # Half of the way there and back is the best guess of when it was read.
-        self.clock.set_wall(
-            seconds * 1000 + micros // 1000, at_ms=(before_ms + after_ms) // 2
-        )
+        wall_ms, after_ms = self.clock.wall_ms(), self.clock.monotonic_ms()
+        store_ms, took_ms = seconds * 1000 + micros // 1000, after_ms - before_ms
+        # It was read at some moment on the way: what may be right is left as it is, so
+        # that a slow answer sets nothing back.
+        if last_ms is None or not wall_ms - took_ms <= store_ms <= wall_ms:
+            # Half of the way there and back is the best guess.
+            self.clock.set_wall(store_ms, at_ms=(before_ms + after_ms) // 2)
         self._clock_read_ms = after_ms
 
     async def reach(self, tell: Callable[[str], None]) -> None:

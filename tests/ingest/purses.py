@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from relay.clock import Clock
 from relay.config import Limit
-from relay.ingest.budget import Book, Ledger
+from relay.ingest.book import Book
+from relay.ingest.ledger import Ledger
 from relay.ingest.purse import Purse, Terms
 from relay.store.client import Client
 from relay.store.ledger import Ledgers

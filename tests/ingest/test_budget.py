@@ -1,28 +1,17 @@
 """What may be spent, when it comes back, and who goes first."""
 
+from typing import Literal
+
 import pytest
 from msgspec import structs
 
 from relay.config import Limit
 from relay.errors import ExchangeDown, ExchangeError, RateLimited, Refused
 from relay.exchanges.adapter import Usage
-from relay.ingest.budget import (
-    Book,
-    Budget,
-    Cooldown,
-    Gauge,
-    Offence,
-    Priority,
-    Reservation,
-    Transport,
-    Wait,
-    follow,
-    offence_of,
-    recover,
-    spare,
-    stock,
-    until_ms,
-)
+from relay.ingest.book import Book, follow, recover, stock
+from relay.ingest.budget import Budget, Gauge, Priority, Reservation, Wait
+from relay.ingest.ledger import spare, until_ms
+from relay.ingest.offence import Cooldown, Offence, Transport, offence_of
 
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
@@ -723,3 +712,30 @@ def test_a_short_fixed_window_allows_for_clocks_by_a_tenth(window_ms: int) -> No
     skew_ms = min(1_000, window_ms // 10)
     assert until_ms(limit, 0) == window_ms + skew_ms
     assert until_ms(limit, window_ms - skew_ms) == 2 * window_ms + skew_ms
+
+
+@pytest.mark.parametrize("kind", ["rolling", "fixed"])
+@pytest.mark.parametrize("settled", [True, False])
+def test_a_clock_that_was_set_back_is_not_waited_for(
+    kind: Literal["rolling", "fixed"], *, settled: bool
+) -> None:
+    """What was sent in the future counts from now, with all the time it may take."""
+    limit = structs.replace(WEIGHT, kind=kind)
+    budget, back_ms = Budget("toy", [limit]), NOON_MS - DAY_MS
+    leave = ask(budget, limit.weight_max, NOON_MS)
+    assert isinstance(leave, Reservation)
+    if settled:
+        used = Usage(limit="weight", used=limit.weight_max)
+        budget.settle(leave, [used], now_ms=NOON_MS)
+    until_ms = wait(ask(budget, 1, back_ms)).until_ms
+    assert MINUTE_MS <= until_ms - back_ms <= 4 * MINUTE_MS
+    for later_ms in (600_000, 900_000):
+        free = isinstance(ask(budget, 1, back_ms + later_ms), Reservation)
+        assert free is (settled or later_ms > 700_000)
+
+
+def test_a_pace_that_began_in_the_future_begins_now() -> None:
+    """Else a month's credits would be blocked until then."""
+    budget = Budget("toy", [CREDITS])
+    spend(budget, 1, NOON_MS, limit="credits")
+    assert isinstance(ask(budget, 1, NOON_MS - DAY_MS, limit="credits"), Reservation)

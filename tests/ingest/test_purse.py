@@ -11,7 +11,8 @@ from relay.clock import ManualClock
 from relay.config import Limit, Settings, load
 from relay.errors import RateLimited, Refused, StoreDown
 from relay.exchanges.adapter import Usage
-from relay.ingest.budget import Book, Priority, Reservation, Wait
+from relay.ingest.book import Book
+from relay.ingest.budget import Priority, Reservation, Wait
 from relay.ingest.purse import Purse, Terms, terms_of
 from relay.store.client import Client
 from relay.store.embedded import embedded
@@ -203,6 +204,16 @@ async def test_an_older_copy_that_somebody_went_on_with_is_noticed_as_well(
     await granted(other, 1)
     assert isinstance(await take(purse, 5), Wait)
     assert isinstance(await take(other, 5), Wait)
+
+
+async def test_what_was_spent_counts_although_the_clock_has_leapt(till: Till) -> None:
+    """By a store's clock that was set ahead a window is over; not by the exchange's."""
+    purse, clock = till.purse(), till.clock
+    await granted(purse, MOST)
+    clock.set_wall(clock.wall_ms() + 3_600_000, at_ms=clock.monotonic_ms())
+    assert isinstance(await take(purse, MOST), Wait)
+    clock.advance(WEIGHT.window_ms + till.terms.flight_ms + 1)
+    assert isinstance(await take(purse, MOST), Reservation)
 
 
 async def test_what_its_owner_gave_back_is_not_missed(till: Till) -> None:

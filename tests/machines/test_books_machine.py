@@ -14,15 +14,8 @@ from hypothesis.stateful import (
 from msgspec import Struct
 
 from relay.config import Limit
-from relay.ingest.budget import (
-    Book,
-    Budget,
-    Priority,
-    Reservation,
-    follow,
-    recover,
-    stock,
-)
+from relay.ingest.book import Book, follow, recover, stock
+from relay.ingest.budget import Budget, Priority, Reservation
 
 WINDOW_MS = 20_000
 FLIGHT_MS = 3_000

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from relay.clock import Clock
+from relay.clock import Clock, ManualClock
 from relay.config import Settings
 from relay.errors import StoreDown
 from relay.model import Batch, Ticker
@@ -73,6 +73,16 @@ async def test_the_wall_clock_is_the_stores(
 
 
 @pytest.mark.parametrize(
+    ("ahead_ms", "leaps"), [(-3_600_000, 0), (0, 0), (1_000, 0), (1_001, 1)]
+)
+def test_a_clock_that_is_set_far_ahead_has_leapt(ahead_ms: int, leaps: int) -> None:
+    """Less time has passed than it says; a correction is something else."""
+    clock = ManualClock()
+    clock.set_wall(clock.wall_ms() + ahead_ms, at_ms=clock.monotonic_ms())
+    assert clock.leaps == leaps
+
+
+@pytest.mark.parametrize(
     ("url", "shown"),
     [
         ("valkey://u:p@h:1/0", "valkey://h:1/0"),
@@ -110,3 +120,26 @@ async def test_a_cancellation_is_never_lost(
         if task.cancel():
             with pytest.raises(asyncio.CancelledError):
                 await task
+
+
+@pytest.mark.parametrize(
+    ("store_ms", "kept"), [(0, True), (399, True), (-1, False), (401, False)]
+)
+async def test_a_reading_that_agrees_with_the_clock_does_not_move_it(
+    client: Client, monkeypatch: pytest.MonkeyPatch, store_ms: int, *, kept: bool
+) -> None:
+    """The slower the answer, the worse the guess: what is in order stays as it is."""
+    clock = ManualClock(wall_ms=10_000)
+
+    async def time() -> tuple[int, int]:
+        told_ms = 10_000 + store_ms
+        clock.advance(400)
+        return told_ms // 1_000, told_ms % 1_000 * 1_000
+
+    monkeypatch.setattr(client, "clock", clock)
+    monkeypatch.setattr(client, "_clock_read_ms", 0)  # it was read when it was opened
+    monkeypatch.setattr(client.valkey, "time", time)
+    await client.read_clock()
+    assert (clock.wall_ms() == 10_400) is kept
+    # Else it was read in the middle of its way, as far as anybody can tell.
+    assert kept or clock.wall_ms() == 10_200 + store_ms

@@ -4,7 +4,7 @@ No I/O and no clock: ``ingest.pull`` and ``ingest.stream`` do the sending and wa
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from msgspec import Struct
 
@@ -123,6 +123,9 @@ class Told(Struct, frozen=True):
     halts: bool = False
 
 
+SYMBOLS_MAX: Final = 20_000
+"""A session remembers no more symbols: no exchange has as many, and a liar might."""
+
 Notice = Confirmed | Rejected | Omitted | Gap | Closing | Denied | Told
 
 
@@ -175,7 +178,7 @@ class Session(Protocol):
         """Return the frames that keep the connection alive."""
         ...
 
-    def receive(self, frame: bytes, *, received_ms: int) -> Sequence[Update]:
+    def receive(self, frame: bytes, received_ms: int) -> Sequence[Update]:
         """Read one text frame.
 
         Returns what it says about prices; anything else is appended to ``notices``.
@@ -223,7 +226,10 @@ class Adapter(Protocol):
         ...
 
     def read_failure(self, answer: Answer) -> ExchangeError | None:
-        """Say what is wrong with an answer, None when nothing is."""
+        """Say what is wrong with an answer, None when nothing is.
+
+        Of ``UnknownSymbol`` the other symbols are asked for again, without it.
+        """
         ...
 
     def recognise(self, path: str, query: Sequence[tuple[str, str]]) -> Request | None:

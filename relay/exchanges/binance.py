@@ -29,6 +29,7 @@ from relay.exchanges.failures import (
     by_status,
     down,
     limited,
+    unknown_symbol,
 )
 from relay.model import Listing, Symbols, Update, change_pct, read_count
 
@@ -124,6 +125,7 @@ _PUBLISHED: Final = {
 # errors.md: what it means when a 4xx or a 200 carries one of these.
 _LIMITED: Final = frozenset({-1003, -1034})
 _DOWN: Final = frozenset({-1000, -1001, -1007, -1008})
+_UNKNOWN: Final = -1121
 
 _BANNED_UNTIL: Final = re.compile(r"banned until (\d{13})\b")
 # The first ban lasts two minutes; later ones up to three days.
@@ -300,6 +302,8 @@ class Binance:
             return limited(answer, _ADVICE)
         if refusal.code in _DOWN:
             return down(answer, refusal.reason)
+        if refusal.code == _UNKNOWN:
+            return unknown_symbol(answer, refusal.reason)
         return bad_request(answer, refusal.reason)
 
     def recognise(self, path: str, query: Sequence[tuple[str, str]]) -> Request | None:

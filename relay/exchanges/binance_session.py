@@ -5,11 +5,11 @@ candles. Frames of the futures hosts differ by a few more keys, and are read as 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
 
 import msgspec
-from msgspec import UNSET, Struct, field
+from msgspec import UNSET, Meta, Struct, field
 
 from relay.errors import FrameError
 from relay.exchanges.adapter import Closing, Confirmed, Notice, Rejected, Rules
@@ -52,12 +52,12 @@ class Event(Struct, frozen=True, gc=False):
 class Best(Struct, frozen=True, gc=False):
     """The payload of ``bookTicker``, by far the most frequent of all."""
 
-    update_id: int = field(name="u")
-    symbol: str = field(name="s")
+    update_id: Annotated[int, Meta(gt=0)] = field(name="u")
+    symbol: Annotated[str, Meta(min_length=1)] = field(name="s")
     bid: str = field(name="b")
     ask: str = field(name="a")
     # Spot gives neither; futures do.
-    kind: str = field(name="e", default="bookTicker")
+    kind: Literal["bookTicker"] = field(name="e", default="bookTicker")
     sent: int = field(name="E", default=0)
 
 
@@ -111,6 +111,10 @@ def millis(instant: int) -> int:
     return instant // 1000 if instant > _MILLIS_MAX else instant
 
 
+# Tickers are ordered by their times alone: two of a burst may share a millisecond, and
+# then the later to arrive is the newer.
+
+
 def _read_day_ticker(event: Event, channel: str, received_ms: int) -> Update:
     return Update(
         exchange=NAME,
@@ -118,7 +122,6 @@ def _read_day_ticker(event: Event, channel: str, received_ms: int) -> Update:
         symbol=event.symbol,
         received_ms=received_ms,
         event_ms=millis(event.sent),
-        sequence=event.sent,
         price=price_of(event.last),
         bid=price_of(event.bid),
         ask=price_of(event.ask_or_id),
@@ -138,7 +141,6 @@ def _read_mini_ticker(event: Event, channel: str, received_ms: int) -> Update:
         symbol=event.symbol,
         received_ms=received_ms,
         event_ms=millis(event.sent),
-        sequence=event.sent,
         price=price,
         change_24h_pct=change_pct(text_of(event.opened), price),
         high_24h=price_of(event.high),
@@ -156,7 +158,6 @@ def _read_window_ticker(event: Event, channel: str, received_ms: int) -> Update:
         symbol=event.symbol,
         received_ms=received_ms,
         event_ms=millis(event.sent),
-        sequence=event.sent,
         price=price_of(event.last),
     )
 
@@ -259,8 +260,6 @@ def _read_best(frame: bytes, received_ms: int) -> Update | None:
     bid, ask = best.bid, best.ask
     both = bid + ask
     if "e" in both or "E" in both or not (bid.strip("-0.") and ask.strip("-0.")):
-        return None
-    if not (best.symbol and best.update_id) or best.kind != "bookTicker":
         return None
     return Update(
         exchange=NAME,
@@ -370,7 +369,7 @@ class BinanceSession:
             self._next_id += 1
         return messages
 
-    def receive(self, frame: bytes, *, received_ms: int) -> Sequence[Update]:
+    def receive(self, frame: bytes, received_ms: int) -> Sequence[Update]:
         """Read one frame: a payload, raw or in its envelope, a list, or an answer.
 
         Raises:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from relay.config import Exchange
-from relay.errors import ExchangeError, FrameError
+from relay.errors import ExchangeError, FrameError, Refused
 from relay.exchanges.adapter import Answer, Request, Usage
 from relay.exchanges.coinbase_session import (
     NAME,
@@ -22,23 +22,26 @@ from relay.exchanges.coinbase_session import (
     trade_number,
 )
 from relay.exchanges.decimals import price_of, text_of
-from relay.exchanges.failures import UNREADABLE, Advice, by_status
+from relay.exchanges.failures import UNREADABLE, Advice, by_status, unknown_symbol
 from relay.exchanges.instants import micros_of_iso
 from relay.model import Listing, Symbols, Update, is_instrument, read_count
 
 
 class Product(Struct, frozen=True):
-    """One product, of the list or alone; text that is empty stands for nothing."""
+    """One product, of the list or alone; text that is empty stands for nothing.
+
+    So does a null: one product's must not cost all others.
+    """
 
     product_id: str
-    base_currency_id: str = ""
-    quote_currency_id: str = ""
-    product_type: str = "SPOT"
-    status: str = ""
-    is_disabled: bool = False
-    trading_disabled: bool = False
-    alias: str = ""
-    alias_to: list[str] = []
+    base_currency_id: str | None = None
+    quote_currency_id: str | None = None
+    product_type: str | None = "SPOT"
+    status: str | None = None
+    is_disabled: bool | None = None
+    trading_disabled: bool | None = None
+    alias: str | None = None
+    alias_to: list[str] | None = None
     price: object = None
     price_percentage_change_24h: object = None
     volume_24h: object = None
@@ -61,6 +64,12 @@ class LastTrades(Struct, frozen=True):
     best_ask: object = None
 
 
+class Failure(Struct, frozen=True):
+    """An error of the brokerage paths, by its name."""
+
+    error: object = None
+
+
 class Spot(Struct, frozen=True):
     """An old retail price."""
 
@@ -78,6 +87,7 @@ class SpotAnswer(Struct, frozen=True):
 _decode_products: Final = msgspec.json.Decoder(Products, float_hook=str).decode
 _decode_product: Final = msgspec.json.Decoder(Product, float_hook=str).decode
 _decode_trades: Final = msgspec.json.Decoder(LastTrades, float_hook=str).decode
+_decode_error: Final = msgspec.json.Decoder(Failure).decode
 _decode_spot: Final = msgspec.json.Decoder(SpotAnswer, float_hook=str).decode
 
 _PRODUCTS: Final = "/api/v3/brokerage/market/products"
@@ -85,6 +95,7 @@ _PRODUCTS: Final = "/api/v3/brokerage/market/products"
 _LIST: Final = re.compile(r"/api/v3/brokerage/(?:market/)?products/?")
 _PRODUCT: Final = re.compile(r"/api/v3/brokerage/(?:market/)?products/([^/]+)")
 _TICKER: Final = re.compile(r"/api/v3/brokerage/(?:market/)?products/([^/]+)/ticker")
+_NOT_FOUND: Final = "NOT_FOUND"
 _SPOT: Final = re.compile(r"/v2/prices/([^/]+)/spot")
 
 ADVICE: Final = Advice(
@@ -174,8 +185,12 @@ def _read_listings(rows: Iterable[Product]) -> list[Listing]:
     The link stands on either row or both: ``alias`` on the ``-USDC`` product,
     ``alias_to`` on the ``-USD`` one that answers for it.
     """
-    spot = [row for row in rows if row.product_type == "SPOT" and row.base_currency_id]
-    answers_for = {name: row.product_id for row in spot for name in row.alias_to}
+    spot = [
+        row
+        for row in rows
+        if row.product_type == "SPOT" and row.base_currency_id and row.quote_currency_id
+    ]
+    answers_for = {name: row.product_id for row in spot for name in row.alias_to or ()}
     answers_for |= {row.product_id: row.alias for row in spot if row.alias}
     return [_read_listing(row, answers_for.get(row.product_id)) for row in spot]
 
@@ -183,12 +198,19 @@ def _read_listings(rows: Iterable[Product]) -> list[Listing]:
 def _read_listing(row: Product, twin: str | None) -> Listing:
     return Listing(
         symbol=row.product_id,
-        base=row.base_currency_id,
-        quote=row.quote_currency_id,
-        active=row.status in ("online", "")
+        base=row.base_currency_id or "",
+        quote=row.quote_currency_id or "",
+        active=row.status in ("online", "", None)
         and not (row.is_disabled or row.trading_disabled),
         answers_as=(twin,) if twin else (),
     )
+
+
+def _error_of(answer: Answer) -> object:
+    try:
+        return _decode_error(answer.body).error
+    except UNREADABLE:
+        return None
 
 
 class Coinbase:
@@ -252,8 +274,15 @@ class Coinbase:
         return [update for update in updates if update.price]
 
     def read_failure(self, answer: Answer) -> ExchangeError | None:
-        """Say what is wrong; the status tells it all, the bodies only words."""
-        return by_status(answer, ADVICE)
+        """Say what is wrong; the status tells it, the bodies only words.
+
+        But for one: a product that is not found costs the others nothing.
+        """
+        failure = by_status(answer, ADVICE)
+        wrong = isinstance(failure, Refused) and failure.kind == "request"
+        if wrong and answer.request.symbols and _error_of(answer) == _NOT_FOUND:
+            return unknown_symbol(answer, _NOT_FOUND)
+        return failure
 
     def recognise(self, path: str, query: Sequence[tuple[str, str]]) -> Request | None:
         """Return what a recorded address asked for.

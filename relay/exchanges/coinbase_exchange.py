@@ -6,6 +6,7 @@ Advanced Trade (``coinbase.py``), which lends the meaning of a status.
 
 import re
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Final
 
 import msgspec
@@ -17,7 +18,12 @@ from relay.exchanges.adapter import Answer, Request, Usage
 from relay.exchanges.coinbase import ADVICE, listing_of
 from relay.exchanges.coinbase_exchange_session import NAME, CoinbaseExchangeSession
 from relay.exchanges.decimals import price_of, text_of
-from relay.exchanges.failures import UNREADABLE, by_status
+from relay.exchanges.failures import (
+    UNREADABLE,
+    by_status,
+    looks_like_json,
+    unknown_symbol,
+)
 from relay.exchanges.instants import micros_of_iso
 from relay.model import Listing, Symbols, Update, change_pct
 
@@ -186,6 +192,10 @@ class CoinbaseExchange:
 
     def read_failure(self, answer: Answer) -> ExchangeError | None:
         """Say what is wrong; the status tells it all, the body only words."""
+        product = _PRODUCT.fullmatch(answer.request.path)
+        missing = answer.status == HTTPStatus.NOT_FOUND and looks_like_json(answer)
+        if product and missing:
+            return unknown_symbol(answer)
         return by_status(answer, ADVICE)
 
     def recognise(self, path: str, query: Sequence[tuple[str, str]]) -> Request | None:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from relay.errors import FrameError
-from relay.exchanges.adapter import Closing, Gap, Notice, Rules
+from relay.exchanges.adapter import SYMBOLS_MAX, Closing, Gap, Notice, Rules
 from relay.exchanges.coinbase_session import NAMES_MAX, Roll
 from relay.exchanges.decimals import price_of, text_of
 from relay.exchanges.failures import UNREADABLE
@@ -195,7 +195,7 @@ class CoinbaseExchangeSession:
         """Return nothing: the heartbeat channel keeps the connection alive."""
         return []
 
-    def receive(self, frame: bytes, *, received_ms: int) -> Sequence[Update]:
+    def receive(self, frame: bytes, received_ms: int) -> Sequence[Update]:
         """Read one frame.
 
         Raises:
@@ -212,6 +212,8 @@ class CoinbaseExchangeSession:
         if not decoded.product_id:
             raise FrameError(NAME, decoded.type, "the message names no product")
         seen = self._newest_trade.get(decoded.product_id, 0)
+        if len(self._newest_trade) > SYMBOLS_MAX:
+            self._newest_trade.clear()
         self._newest_trade[decoded.product_id] = max(seen, decoded.trade_id)
         update = read(decoded, received_ms)
         return (update,) if update.price else ()

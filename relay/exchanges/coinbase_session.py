@@ -73,8 +73,16 @@ _WITHOUT_PRICE: Final = frozenset(
 )
 
 
+# Frames of one instant are told apart by the connection's numbers, and the rows of one
+# frame by their place: so many of each are enough.
+_NUMBERS: Final = 1_000_000
+_PLACES: Final = 1_000
+
+
 def _read_tickers(frame: Frame, received_ms: int) -> list[Update]:
     micros = micros_of_iso(frame.timestamp)
+    # Times may have no decimals at all.
+    place = (micros * _NUMBERS + (frame.sequence_num or 0) % _NUMBERS) * _PLACES
     updates: list[Update] = []
     for event in frame.events:
         # The first ticker of a product is its last trade, however long ago: the time
@@ -88,7 +96,7 @@ def _read_tickers(frame: Frame, received_ms: int) -> list[Update]:
                 received_ms=received_ms,
                 event_ms=0 if snapshot else micros // 1000,
                 # One frame may hold several rows of one product, oldest first.
-                sequence=micros * 1000 + len(updates) if micros else 0,
+                sequence=place + len(updates) if micros else 0,
                 snapshot=snapshot,
                 price=price_of(row.price),
                 bid=price_of(row.best_bid),
@@ -327,7 +335,7 @@ class CoinbaseSession:
         """Return nothing: the heartbeats channel keeps the connection alive."""
         return []
 
-    def receive(self, frame: bytes, *, received_ms: int) -> Sequence[Update]:
+    def receive(self, frame: bytes, received_ms: int) -> Sequence[Update]:
         """Read one frame.
 
         Raises:

@@ -73,7 +73,7 @@ class CoinCapSession:
         """Return nothing: no message of ours is documented."""
         return []
 
-    def receive(self, frame: bytes, *, received_ms: int) -> Sequence[Update]:
+    def receive(self, frame: bytes, received_ms: int) -> Sequence[Update]:
         """Read one text frame: the prices in USD that changed, by slug.
 
         Raises:

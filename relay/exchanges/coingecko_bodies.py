@@ -282,7 +282,8 @@ def _update(answer: Answer, symbol: str, event_ms: int, **figures: str) -> Updat
         symbol=symbol,
         received_ms=answer.as_of_ms,
         event_ms=event_ms,
-        sequence=event_ms,
+        # The time orders it, and may be that of two answers.
+        sequence=0,
         snapshot=True,
         **figures,
     )

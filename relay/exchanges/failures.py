@@ -3,8 +3,9 @@
 Not here: the shapes in which each exchange writes its errors into bodies.
 """
 
+import re
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final, Literal
@@ -17,6 +18,7 @@ from relay.errors import (
     ExchangeError,
     RateLimited,
     Refused,
+    UnknownSymbol,
 )
 from relay.exchanges.adapter import Answer
 
@@ -29,6 +31,12 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 # Nobody means longer; a number beyond is a mistake, and would overflow a clock.
 _WAIT_MAX_MS: Final = 30 * 24 * 3_600_000
 
+# Who is down does not know for how long: it may be up again sooner.
+_DOWN_MAX_MS: Final = 15 * 60_000
+
+# Seconds in plain digits (RFC 9110, 10.2.3), with a fraction that some edges write. No
+# exponent: `1e999990` alone would keep us busy for half a minute.
+_is_seconds: Final = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{0,15})?").fullmatch
 
 Kind = Literal["key", "blocked", "retired"]
 
@@ -64,10 +72,10 @@ def retry_after_ms(answer: Answer) -> int | None:
     It is seconds, or a date; a date is judged by the answer's own ``Date``, since
     neither our clock nor the exchange's need be right.
     """
-    text = answer.headers.get("retry-after", "")
-    try:
-        wait_ms = int(Decimal(text).scaleb(3))
-    except (InvalidOperation, ValueError, OverflowError):
+    text = answer.headers.get("retry-after", "").strip()
+    if _is_seconds(text):
+        wait_ms = int(Decimal(text) * 1000)
+    else:
         until, now = _http_date(text), _http_date(answer.headers.get("date", ""))
         if until is None:
             return None
@@ -107,7 +115,9 @@ def by_status(answer: Answer, advice: Advice) -> ExchangeError | None:
         return refused(answer, advice, _REFUSED[status])
     if 400 <= status < 500 and status not in _AGAIN:  # noqa: PLR2004  HTTP's own class
         return bad_request(answer)
-    return down(answer, f"HTTP {status}")
+    failure = down(answer, f"HTTP {status}")
+    failure.retry_after_ms = min(retry_after_ms(answer) or 0, _DOWN_MAX_MS)
+    return failure
 
 
 def refused(answer: Answer, advice: Advice, kind: Kind) -> Refused:
@@ -119,9 +129,17 @@ def refused(answer: Answer, advice: Advice, kind: Kind) -> Refused:
 
 def bad_request(answer: Answer, reason: str = "") -> Refused:
     """Say that our own request was wrong; asking again would be, too."""
-    asked = f"{answer.request.path} was answered with HTTP {answer.status}"
-    advice = f"{asked}: {reason}" if reason else asked
-    return Refused(answer.request.exchange, "request", advice)
+    return Refused(answer.request.exchange, "request", _answered(answer, reason))
+
+
+def unknown_symbol(answer: Answer, reason: str = "") -> UnknownSymbol:
+    """Say that one of the symbols asked for is none, without knowing which."""
+    return UnknownSymbol(answer.request.exchange, _answered(answer, reason))
+
+
+def _answered(answer: Answer, reason: str) -> str:
+    said = f"{answer.request.path} was answered with HTTP {answer.status}"
+    return f"{said}: {reason}" if reason else said
 
 
 def down(answer: Answer, cause: str) -> ExchangeDown:

@@ -12,6 +12,7 @@ from msgspec import Raw, Struct, field
 from relay.errors import FrameError
 from relay.exchanges import kraken_v1
 from relay.exchanges.adapter import (
+    SYMBOLS_MAX,
     Closing,
     Confirmed,
     Notice,
@@ -51,6 +52,10 @@ RULES: Final = Rules(
 # Stages of an announced maintenance at which it pays to leave. Earlier ones (a day,
 # an hour ahead) leave the connection as good as any other.
 _EARLY: Final = ("announced", "reminder_24h", "approaching_30m")
+
+
+# So many tickers of one symbol and microsecond are told apart.
+_TURNS: Final = 1_000
 
 
 class _Result(Struct, frozen=True, kw_only=True):
@@ -93,6 +98,36 @@ class _Trade(Struct, frozen=True, kw_only=True, gc=False):
     timestamp: object = None
 
 
+class _Turns:
+    """Gives a symbol's tickers numbers by their times, which two of them may share.
+
+    Of those of one instant, the later to arrive is the newer; what says the same again
+    is the same.
+    """
+
+    def __init__(self) -> None:
+        # The newest instant of each symbol, how many rows it has had, and the last.
+        self._last: dict[str, tuple[int, int, _Ticker]] = {}
+
+    def number(self, row: _Ticker, micros: int) -> int:
+        """Return the row's number, 0 without a time."""
+        if not micros:
+            return 0
+        newest, turn, before = self._last.get(row.symbol, (0, 0, row))
+        if micros < newest:
+            return micros * _TURNS
+        turn = (turn + (row != before)) % _TURNS if micros == newest else 0
+        if len(self._last) > SYMBOLS_MAX:
+            self._last.clear()
+        self._last[row.symbol] = (micros, turn, row)
+        return micros * _TURNS + turn
+
+    def forget(self, symbols: Sequence[str]) -> None:
+        """Forget symbols that were left."""
+        for symbol in symbols:
+            self._last.pop(symbol, None)
+
+
 class _Status(Struct, frozen=True, kw_only=True):
     system: str = ""
     upcoming_maintenance: object = None
@@ -124,6 +159,7 @@ class KrakenSession:
         # Subscription request → its symbols, for errors that name only the request.
         self._asked: dict[int, tuple[str, ...]] = {}
         self._heard = False
+        self._turns = _Turns()
 
     def opened(self) -> list[bytes]:
         """Return the frames to send first."""
@@ -140,13 +176,14 @@ class KrakenSession:
         """Return the frames that drop these symbols."""
         for symbol in symbols:
             self._waiting.pop(symbol, None)
+        self._turns.forget(symbols)
         return self._write("unsubscribe", symbols, {})
 
     def ping(self) -> list[bytes]:
         """Return the frames that keep the connection alive."""
         return [b'{"method":"ping"}']
 
-    def receive(self, frame: bytes, *, received_ms: int) -> Sequence[Update]:
+    def receive(self, frame: bytes, received_ms: int) -> Sequence[Update]:
         """Read one text frame of v2, or of v1.
 
         Raises:
@@ -160,7 +197,7 @@ class KrakenSession:
             envelope = _envelope.decode(frame)
             channel = envelope.channel or envelope.method or channel
             if channel == "ticker":
-                return _read_tickers(envelope.data, received_ms)
+                return _read_tickers(envelope.data, received_ms, self._turns)
             if channel == "trade":
                 return _read_trades(envelope.data, received_ms)
             if channel == "status":
@@ -275,7 +312,7 @@ def _announcement(entry: object) -> tuple[str, str]:
     return str(facts.get("stage", "")), str(facts.get("action", ""))
 
 
-def _read_tickers(rows: Raw, received_ms: int) -> Sequence[Update]:
+def _read_tickers(rows: Raw, received_ms: int, turns: _Turns) -> Sequence[Update]:
     updates = []
     for row in _tickers.decode(rows):
         # Added to the channel in 2025: older frames have none.
@@ -286,7 +323,7 @@ def _read_tickers(rows: Raw, received_ms: int) -> Sequence[Update]:
             symbol=row.symbol,
             received_ms=received_ms,
             event_ms=micros // 1000,
-            sequence=micros,
+            sequence=turns.number(row, micros),
             # Only there when the pair traded within 24 hours.
             price=price_of(row.last),
             bid=price_of(row.bid),

@@ -30,12 +30,12 @@ class Letters(Struct, frozen=True, kw_only=True, gc=False):
     today and 24 hours, but REST's ``o`` is the text of today's alone.
     """
 
-    a: tuple[object, ...] = ()
-    b: tuple[object, ...] = ()
-    c: tuple[object, ...] = ()
-    v: tuple[object, ...] = ()
-    l: tuple[object, ...] = ()  # noqa: E741  the exchange's own name
-    h: tuple[object, ...] = ()
+    a: tuple[object, ...] | None = None
+    b: tuple[object, ...] | None = None
+    c: tuple[object, ...] | None = None
+    v: tuple[object, ...] | None = None
+    l: tuple[object, ...] | None = None  # noqa: E741  the exchange's own name
+    h: tuple[object, ...] | None = None
     o: object = None
 
 
@@ -99,9 +99,9 @@ def read_event(frame: bytes) -> list[Notice]:
     return []
 
 
-def item(values: Sequence[object], place: int) -> object:
+def item(values: Sequence[object] | None, place: int) -> object:
     """Return one of several figures, None where there are fewer."""
-    return values[place] if len(values) > place else None
+    return values[place] if values and len(values) > place else None
 
 
 def _read_ticker(payload: Raw, pair: str, received_ms: int) -> Sequence[Update]:

@@ -33,12 +33,13 @@ class _Asked(Struct):
     """One symbol's request: how often it was made, and when the last one left.
 
     None while it has not. ``omitted`` counts the acknowledgements without it, of one
-    request at most one.
+    request at most one. ``alone`` tells that the last one was for no other.
     """
 
     times: int = 1
     at_ms: int | None = None
     omitted: int = 0
+    alone: bool = False
 
     def due_ms(self) -> int:
         """Return when to ask again."""
@@ -60,7 +61,8 @@ class Roll:
     def __init__(self, symbols: Iterable[str]) -> None:
         self.wanted = frozenset(symbols)
         self.granted: set[str] = set()
-        self._asked = {symbol: _Asked() for symbol in self.wanted}
+        alone = len(self.wanted) == 1
+        self._asked = {symbol: _Asked(alone=alone) for symbol in self.wanted}
         self._suspects: deque[tuple[str, ...]] = deque()
         # The half that was asked for last.
         self._trial: tuple[str, ...] = ()
@@ -140,7 +142,10 @@ class Roll:
         among = set(named) or set(waiting) or set(self._asked)
         suspects = sorted(self._asked.keys() & among)
         self._trial = tuple(one for one in self._trial if one not in suspects)
-        if len(suspects) == 1:
+        # Others of the request may have been left since, and be to blame.
+        if len(suspects) == 1 and (
+            self._asked[suspects[0]].alone or set(named) == set(suspects)
+        ):
             return self.refuse(suspects)
         for symbol in suspects:
             del self._asked[symbol]
@@ -166,7 +171,8 @@ class Roll:
         for symbol in add:
             before = self._asked.get(symbol)
             times, omitted = (before.times, before.omitted) if before else (0, 0)
-            self._asked[symbol] = _Asked(times + 1, omitted=omitted)
+            alone = len(add) == 1
+            self._asked[symbol] = _Asked(times + 1, omitted=omitted, alone=alone)
         return Step(drop, add)
 
     def _untried(self, trial: tuple[str, ...], now_ms: int) -> Iterator[str]:

@@ -154,6 +154,9 @@ class Binance(Exchange):
             return _sorry(-1034, "Too many connections.", 429)
         if not request.path.startswith(("/ws", "/stream")):
             return answer_html(404, "Not Found")
+        if len(request.path) + len(request.query_text) > settings.url_bytes:
+            request.account.breach("url")
+            return answer_html(414, "Request-URI Too Large")
         names = url_streams(request)
         if len(names) > settings.streams:
             request.account.breach("streams")
@@ -291,6 +294,10 @@ class Binance(Exchange):
     def _serve(self, endpoint: _Endpoint | None, request: Request) -> Answer:
         if endpoint is None:
             return _sorry(-1000, "Path not found", 404)
+        sent = {name for name, _ in request.query}
+        if sent - _PARAMETERS:
+            read = len(sent & _PARAMETERS)
+            return _sorry(-1104, _NOT_READ % (read, len(sent)), 400)
         try:
             return answer_json(endpoint[1](self, request))
         except _Refused as refused:
@@ -481,6 +488,28 @@ _ELSEWHERE: Final = (
     " the terms of service."
 )
 _WINDOW_SYMBOLS_MOST: Final = 100
+
+_PARAMETERS: Final = frozenset(
+    {
+        "endTime",
+        "fromId",
+        "interval",
+        "limit",
+        "permissions",
+        "showPermissionSets",
+        "startTime",
+        "symbol",
+        "symbolStatus",
+        "symbols",
+        "timeZone",
+        "type",
+        "windowSize",
+    }
+)
+"""What any endpoint takes; anything else is refused."""
+_NOT_READ: Final = (
+    "Not all sent parameters were read; read '%d' parameter(s) but was sent '%d'."
+)
 
 
 def _sorry(code: int, sentence: str, status: int) -> Answer:

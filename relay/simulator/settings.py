@@ -16,6 +16,7 @@ class BinanceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     messages: int = 5  # … and 5 incoming messages a second
     messages_ms: int = 1_000
     streams: int = 1_024  # … and 1,024 streams a connection
+    url_bytes: int = 8_000  # of a URL, as client libraries found out
     attempts: int = 300  # … and 300 attempts per 5 minutes and address
     attempts_ms: int = 300_000
     weight: int = 6_000  # rest-api.md: REQUEST_WEIGHT, by the clock minute

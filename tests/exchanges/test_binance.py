@@ -15,6 +15,7 @@ from relay.errors import (
     FrameError,
     RateLimited,
     Refused,
+    UnknownSymbol,
 )
 from relay.exchanges.adapter import Adapter, Request, Usage
 from relay.exchanges.binance import Binance
@@ -341,11 +342,21 @@ FAILURES: list[tuple[int, str, dict[str, str], ExchangeError | None]] = [
         400,
         '{"code":-1121,"msg":"Invalid symbol."}',
         {},
+        UnknownSymbol(
+            "binance",
+            "/api/v3/ticker/24hr was answered with HTTP 400: "
+            "Invalid symbol. (code -1121)",
+        ),
+    ),
+    (
+        400,
+        '{"code":-1151,"msg":"Symbol is present multiple times in the list."}',
+        {},
         Refused(
             "binance",
             "request",
             "/api/v3/ticker/24hr was answered with HTTP 400: "
-            "Invalid symbol. (code -1121)",
+            "Symbol is present multiple times in the list. (code -1151)",
         ),
     ),
     (

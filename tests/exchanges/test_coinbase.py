@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from relay.errors import ExchangeDown, FrameError, RateLimited, Refused
+from relay.errors import (
+    ExchangeDown,
+    FrameError,
+    RateLimited,
+    Refused,
+    UnknownSymbol,
+)
 from relay.exchanges.adapter import Adapter, Request, Usage
 from relay.exchanges.coinbase import Coinbase
 from relay.model import Listing, Update
@@ -127,6 +133,17 @@ def test_a_product_is_active_while_it_trades(
     answer = answer_to(ADAPTER.symbol_requests()[0], products({**PRODUCT, **changed}))
     (listing,) = ADAPTER.read_symbols([answer])
     assert listing.active is active
+
+
+@pytest.mark.parametrize("key", sorted(PRODUCT.keys() - {"product_id"}))
+def test_a_null_costs_one_product_at_most(key: str) -> None:
+    """Empty text stands for a missing number today, and did not always."""
+    odd = {**PRODUCT, "product_id": "ODD-USD", "base_currency_id": "ODD", key: None}
+    answer = answer_to(ADAPTER.symbol_requests()[0], products(odd, PRODUCT))
+    symbols = ADAPTER.read_symbols([answer])
+    assert symbols.by_instrument["BTC-USD"].active
+    assert all("" not in name.split("-") for name in symbols.by_instrument)
+    assert ADAPTER.read_snapshot(answer)[-1].price == PRODUCT["price"]
 
 
 def test_what_is_not_spot_has_no_place_in_the_table() -> None:
@@ -309,6 +326,18 @@ def test_a_refusal_says_of_which_kind_it_is(status: int, kind: str) -> None:
     found = ADAPTER.read_failure(answer_to(request_of(LIST), body, status=status))
     assert isinstance(found, Refused)
     assert found.kind == kind
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_product_that_is_not_found_is_told_from_a_wrong_request(status: int) -> None:
+    """One bad name of many: whoever asked can ask for the others."""
+    (named,) = ADAPTER.snapshot_requests(listings(3))
+    body = '{"error":"NOT_FOUND","error_details":"x","message":"y"}'
+    found = ADAPTER.read_failure(answer_to(named, body, status=status))
+    assert isinstance(found, UnknownSymbol)
+    for other in ('{"error":"INVALID_ARGUMENT"}', "not found", "[]", "\xff"):
+        found = ADAPTER.read_failure(answer_to(named, other, status=status))
+        assert type(found) is Refused
 
 
 @pytest.mark.parametrize(("status", "body"), [(200, "<html>1020"), (503, "{}")])

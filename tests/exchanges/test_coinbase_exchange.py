@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from relay.errors import ExchangeDown, FrameError, RateLimited, Refused
+from relay.errors import ExchangeDown, FrameError, RateLimited, Refused, UnknownSymbol
 from relay.exchanges.adapter import Adapter, Request
 from relay.exchanges.coinbase_exchange import CoinbaseExchange
 from relay.model import Listing, Update
@@ -196,7 +196,7 @@ def test_an_answer_of_another_address_is_not_guessed() -> None:
         (503, "", ExchangeDown),
     ],
 )
-def test_every_answer_that_is_no_price_is_named(
+def test_every_answer_that_is_no_list_is_named(
     status: int, body: str, kind: type[object]
 ) -> None:
     """The status decides; the body holds only words."""
@@ -205,6 +205,19 @@ def test_every_answer_that_is_no_price_is_named(
     assert type(found) is kind
     assert found is None or found.exchange == "coinbase-exchange"
     assert ADAPTER.read_usage(answer) == []
+
+
+@pytest.mark.parametrize("body", ["ticker", "stats"])
+def test_a_product_that_is_not_there_is_the_only_one_to_blame(body: str) -> None:
+    """Each has a request of its own, so the others are asked for all the same."""
+    request = request_of(f"/products/FOO-USD/{body}")
+    found = ADAPTER.read_failure(
+        answer_to(request, '{"message":"NotFound"}', status=404)
+    )
+    assert isinstance(found, UnknownSymbol)
+    assert f"/products/FOO-USD/{body} was answered with HTTP 404" in str(found)
+    page = answer_to(request, "<html>", status=404)
+    assert type(ADAPTER.read_failure(page)) is Refused, "an edge knows no products"
 
 
 @pytest.mark.parametrize(

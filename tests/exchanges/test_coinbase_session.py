@@ -37,7 +37,7 @@ UPDATE = Update(
     symbol="BTC-USD",
     received_ms=AT,
     event_ms=SENT_MS,
-    sequence=SENT_MS * 1_000_000 + 456_000,
+    sequence=(SENT_MS * 1_000 + 456) * 1_000_000_000,
     price="61000.12",
     bid="61000.11",
     ask="61000.12",
@@ -127,6 +127,22 @@ def test_rows_merged_into_one_frame_keep_their_order() -> None:
     assert [update.price for update in updates] == ["1.10", "1.20", "1.30"]
     sequences = [update.sequence for update in updates]
     assert sequences == sorted(set(sequences))
+
+
+def test_frames_of_one_instant_are_ordered_by_their_numbers() -> None:
+    """Times have 0 to 9 decimals: the last of a second's frames must win, too."""
+    connection = session()
+    data = [
+        tickers({**ROW, "price": price}, number=number, timestamp=SENT[:19] + "Z")
+        for number, price in ((0, "1.10"), (1, "1.20"), (3, "1.40"), (2, "1.30"))
+    ]
+    updates = [
+        update for one in data for update in connection.receive(one, received_ms=AT)
+    ]
+    updates.sort(key=lambda update: update.sequence)
+    assert [update.price for update in updates] == ["1.10", "1.20", "1.30", "1.40"]
+    (again,) = connection.receive(data[2], received_ms=AT)
+    assert again.sequence == updates[3].sequence, "a repeated frame is no news"
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,6 @@ def test_prices_keep_the_noise_they_came_with() -> None:
         symbol="bitcoin",
         received_ms=SENT_MS,
         event_ms=1_760_000_000_000,
-        sequence=1_760_000_000_000,
         snapshot=True,
         price="61000.123456789012345678",
         change_24h_pct="-1.25",

@@ -71,7 +71,6 @@ def test_a_market_row_keeps_every_digit_and_its_own_time() -> None:
             symbol="bitcoin",
             received_ms=SENT_MS - 30_000,
             event_ms=1_760_000_000_123,
-            sequence=1_760_000_000_123,
             snapshot=True,
             price="61000",
             change_24h_pct="-1.2512",
@@ -118,7 +117,7 @@ def test_a_simple_price_has_a_key_for_each_quote() -> None:
         "-1.2512",
         "20000000000.1",
     )
-    assert bitcoin.sequence == 1_760_000_000_000
+    assert (bitcoin.event_ms, bitcoin.sequence) == (1_760_000_000_000, 0)
     assert (euro.symbol, euro.price) == ("bitcoin/eur", "56000.50")
     assert (euro.change_24h_pct, euro.event_ms) == ("", 1_760_000_000_000)
     assert (small.symbol, small.price) == ("small", "0.00001234")
@@ -135,7 +134,7 @@ def test_a_coin_is_quoted_in_many_currencies() -> None:
     )
     assert (euro.symbol, euro.price) == ("ethereum/eur", "2300.0")
     assert (euro.low_24h, euro.change_24h_pct) == ("", "-0.25")
-    assert euro.sequence == 1_760_000_000_123
+    assert (euro.event_ms, euro.sequence) == (1_760_000_000_123, 0)
     assert set(_symbols(answer).by_instrument) == {"ETH-USD", "ETH-EUR"}
 
 

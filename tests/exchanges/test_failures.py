@@ -25,7 +25,13 @@ ADVICE = Advice(scope="address", wait_ms=7_000, key="get a key", blocked="go els
         ({"retry-after": "119"}, 119_000),
         ({"retry-after": "1.5"}, 1_500),
         ({"retry-after": "-3"}, 0),
-        ({"retry-after": "1e12"}, 30 * 24 * 3_600_000),
+        ({"retry-after": " 5 "}, 5_000),
+        ({"retry-after": "999999999999"}, 30 * 24 * 3_600_000),
+        # No seconds: some overflow a number, some take half a minute to write out.
+        ({"retry-after": "1e12"}, None),
+        ({"retry-after": "1e999990"}, None),
+        ({"retry-after": "1e999999"}, None),
+        ({"retry-after": "9" * 5000}, None),
         ({"retry-after": "NaN"}, None),
         ({"retry-after": "soon"}, None),
         # 40 s after the answer's own date, which is years from our clock.
@@ -48,6 +54,27 @@ def test_retry_after_is_seconds_or_a_date(
     """A date is judged by the answer's own clock: ours need not be right."""
     answer = answer_to(REQUEST, "", status=429, headers=headers)
     assert retry_after_ms(answer) == wait_ms
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait_ms"),
+    [
+        ({}, 0),
+        ({"retry-after": "120"}, 120_000),
+        ({"retry-after": "Thu, 20 Nov 2025 10:41:00 GMT"}, 60_000),
+        ({"retry-after": "soon"}, 0),
+        # Three days: they may be up again sooner.
+        ({"retry-after": "259200"}, 900_000),
+    ],
+)
+def test_who_is_down_may_say_for_how_long(
+    headers: dict[str, str], wait_ms: int
+) -> None:
+    """A maintenance's 503 does (RFC 9110, 10.2.3)."""
+    answer = answer_to(REQUEST, "<html>", status=503, headers=headers)
+    failure = by_status(answer, ADVICE)
+    assert isinstance(failure, ExchangeDown)
+    assert failure.retry_after_ms == wait_ms
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,18 @@ def test_a_snapshot_has_the_day_but_no_time() -> None:
     ]
 
 
+def test_a_pair_without_one_side_costs_nobody_else_anything() -> None:
+    """Whatever stands for a side that is not there."""
+    body = b"""{"error":[],"result":{"AB":{"a":null,"b":[],"c":["1.5","1"],"v":null},
+        "CD":{"a":null,"c":null,"o":null},"EF":{"c":["2.5","1"],"h":["1"]}}}"""
+    updates = KRAKEN.read_snapshot(answer_to(TICKER, body))
+    assert [(one.symbol, one.price) for one in updates] == [
+        ("AB", "1.5"),
+        ("EF", "2.5"),
+    ]
+    assert {(one.bid, one.ask, one.high_24h) for one in updates} == {("", "", "")}
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b'{"error":["EGeneral:x"]}', TICKER_BODY[:-1]]
 )

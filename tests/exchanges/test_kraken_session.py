@@ -73,7 +73,7 @@ def test_a_ticker_keeps_every_digit() -> None:
             symbol="ALGO/USD",
             received_ms=RECEIVED_MS,
             event_ms=1_790_327_071_742,
-            sequence=1_790_327_071_742_648,
+            sequence=1_790_327_071_742_648_000,
             price="0.10035",
             bid="0.10025",
             ask="0.10035",
@@ -100,6 +100,26 @@ def test_a_ticker_may_lack_its_last_price_and_its_time(
     """A pair without trades for a day has quotes only; older frames have no time."""
     (update,) = _receive(_session(), b'{"channel":"ticker","data":[%s]}' % row)
     assert (update.price, update.bid, update.sequence) == (price, bid, 0)
+
+
+def test_of_tickers_of_one_instant_the_later_is_the_newer() -> None:
+    """A burst may be stamped once; what is said again is no news."""
+    session = _session()
+
+    def number(last: bytes, timestamp: bytes) -> int:
+        row = b'{"symbol":"A/B","last":%s,"timestamp":"%s"}' % (last, timestamp)
+        (update,) = _receive(session, b'{"channel":"ticker","data":[%s]}' % row)
+        return update.sequence
+
+    at, before, after = (b"2026-09-25T09:04:%d.5Z" % second for second in (31, 30, 32))
+    first = number(b"1.1", at)
+    assert number(b"1.1", at) == first
+    second = number(b"1.2", at)
+    assert first < second == number(b"1.2", at) < number(b"1.1", at)
+    assert number(b"9", before) < first
+    assert number(b"1.1", after) > number(b"1.3", at)
+    session.unsubscribe(["A/B"])
+    assert number(b"1.1", at) == first
 
 
 def test_a_ticker_without_any_price_says_nothing() -> None:

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
+
 from relay.cli.recording import RecordingError, read
 from relay.config import load
 from relay.delivery.poll import read_question
@@ -18,7 +20,7 @@ from relay.delivery.sse import read_request
 from relay.delivery.value import add_up, one_quote, read_holdings, read_portfolio
 from relay.delivery.ws import error_message, read_message
 from relay.errors import ConfigError, FrameError, RequestError
-from relay.exchanges import ADAPTERS, open_adapter
+from relay.exchanges import open_adapter
 from relay.exchanges.adapter import Adapter, Answer, Request
 from relay.ingest.dial import read_head
 from relay.model import Cursor, read_count
@@ -144,8 +146,10 @@ def _targets() -> dict[str, Target]:
         "recording": _recording,
         "head": _heads,
     }
-    for name in ADAPTERS:
-        adapter = open_adapter(name, _SETTINGS.exchanges[name])
+    for name, exchange in _SETTINGS.exchanges.items():
+        # CoinCap's stream is for some plans only.
+        channels = exchange.channels or ("prices",)
+        adapter = open_adapter(name, replace(exchange, channels=channels))
         found[f"{name}-body"] = partial(_bodies, adapter)
         if adapter.streams:
             found[f"{name}-frame"] = partial(_frames, adapter)

@@ -1,5 +1,6 @@
 """Which symbols one connection asks for, has, and lacks."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -134,6 +135,19 @@ def test_a_half_without_an_answer_does_not_hold_up_the_rest() -> None:
     assert ask(roll, ANSWER_MS) == ("B",)
     roll.grant(["B"])
     assert ask(roll, ANSWER_MS + 1) == ("A",)
+
+
+@pytest.mark.parametrize("named", [(), ("A", "X")])
+def test_whoever_is_left_of_a_refused_request_is_asked_for_alone(
+    named: tuple[str, ...],
+) -> None:
+    """Those that were left meanwhile may have been to blame."""
+    roll = begun("A", "X")
+    roll.want(["A"])
+    assert roll.step(1) == Step(drop=("X",))
+    assert roll.refuse_request(named) == ()
+    assert ask(roll, 2) == ("A",)
+    assert roll.refuse_request(("A",) if named else ()) == ("A",)
 
 
 def test_a_refusal_that_names_its_request_blames_nobody_else() -> None:

@@ -140,6 +140,7 @@ def test_raw_requests_have_a_limit_of_their_own() -> None:
         ("ticker/24hr?symbolStatus=ASLEEP", -1122),
         ("ticker/24hr?symbol=BTCUSDT&symbolStatus=BREAK", -1220),
         ("ticker", -1105),
+        ("ticker/price?symbol=BTCUSDT&currency=USD", -1104),
         ("referencePrice?symbol=BTCEUR", -2043),
     ],
 )

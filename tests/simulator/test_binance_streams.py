@@ -344,3 +344,14 @@ def test_streams_have_two_paths(bench: Bench) -> None:
     answer = bench.exchanges["binance"].greet(bench.request("binance", "/v2"))
     assert isinstance(answer, Answer)
     assert answer.status == 404
+
+
+def test_a_url_that_is_too_long_is_refused(bench: Bench) -> None:
+    """Client libraries stop at about 8,000 characters; the rest goes by SUBSCRIBE."""
+    names = "/".join(f"s{number:03}usdt@bookTicker" for number in range(500))
+    request = bench.request("binance", f"/stream?streams={names}")
+    answer = bench.exchanges["binance"].greet(request)
+    assert isinstance(answer, Answer)
+    assert answer.status == 414
+    picture = bench.world.ledger.picture(bench.now_ms)
+    assert picture.exchanges["binance"].total.breaches == {"url": 1}

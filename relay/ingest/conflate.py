@@ -1,11 +1,11 @@
 """Keep the newest of what is heard of each instrument; cut what changed into batches.
 
-No I/O and no clock. Whose value is shown is decided in ``sources``.
+No I/O and no clock. What cannot be true is told by ``doubts`` and ``jumps``, whose
+value is shown by ``sources``.
 """
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -13,7 +13,27 @@ import msgspec
 from msgspec import structs
 
 from relay.config import Board, Ingest
-from relay.ingest.sources import Candidate, Held, Jump, Route, Slot, Sources
+from relay.ingest.doubts import (
+    AHEAD,
+    CROSSED,
+    DAY,
+    FUTURE,
+    JUMPED,
+    LATE,
+    REPEATED,
+    REVOKED,
+    UNKNOWN,
+    UNREADABLE,
+    UNTRUE_BOOK,
+    UNTRUE_DAY,
+    UNTRUE_PRICE,
+    is_ahead,
+    is_far,
+    is_late,
+    read_price,
+)
+from relay.ingest.jumps import Jumps
+from relay.ingest.sources import Candidate, Held, Route, Slot, Sources
 from relay.model import (
     Batch,
     Listing,
@@ -27,117 +47,8 @@ from relay.model import (
 # ``turn`` wants to be called this often at least, since a jump may begin between.
 _TURN_MS: Final = 500
 
-# An event time that is this far ahead of its receipt is a wrong clock's (recorded were
-# 4 to 74 ms), or that of a REST answer that was long on its way.
-_AHEAD_MS: Final = 5_000
-
-# Decimal text as exchanges write it. ``Decimal`` alone would take blanks, underscores,
-# other scripts' digits and a million of them.
-_is_decimal: Final = re.compile(
-    r"-?[0-9]{1,40}(?:\.[0-9]{0,80})?(?:[eE][+-]?[0-9]{1,3})?"
-).fullmatch
-_ZERO: Final = Decimal(0)
-
-# Why something is not believed, as the status shows it.
-LATE: Final = "late"
-REPEATED: Final = "repeated"
-FUTURE: Final = "event in the future"
-AHEAD: Final = "event time ahead of its receipt"
-UNTRUE_PRICE: Final = "untrue price"
-UNTRUE_BOOK: Final = "untrue bid or ask"
-UNTRUE_DAY: Final = "untrue day figure"
-CROSSED: Final = "bid above ask"
-JUMPED: Final = "jump that another source contradicts"
-REVOKED: Final = "jump that was taken back"
-UNKNOWN: Final = "no such symbol"
-UNREADABLE: Final = "ticker nobody can read"
-
 # What became of one group of an update's fields.
 _DROPPED, _SAME, _CHANGED = 0, 1, 2
-
-
-def read_number(text: str) -> Decimal | None:
-    """Return a decimal text's value, None for anything that is no finite number."""
-    return Decimal(text) if _is_decimal(text) else None
-
-
-def read_price(text: str) -> Decimal | None:
-    """Return a decimal text's value, None unless it is above zero."""
-    if not _is_decimal(text):
-        return None
-    number = Decimal(text)
-    return number if number > _ZERO else None
-
-
-def read_size(text: str) -> Decimal | None:
-    """Return a decimal text's value, None where it is negative."""
-    number = read_number(text)
-    return number if number is not None and number >= 0 else None
-
-
-_DAY: Final[tuple[tuple[str, Callable[[str], Decimal | None]], ...]] = (
-    ("change_24h_pct", read_number),
-    ("high_24h", read_price),
-    ("low_24h", read_price),
-    ("volume_24h", read_size),
-    ("volume_24h_quote", read_size),
-)
-
-
-def is_late(update: Update, last: Update | None) -> bool:
-    """Tell whether an update is older than the one that moved a group last.
-
-    Within a channel and symbol its sequence has been looked at already; otherwise the
-    exchange's own times are compared, where both have one, and else those of receipt.
-    A time that had not come yet when it was received does not hold up one that had: the
-    exchange's clock was ahead, and has been set right.
-    """
-    if last is None or (
-        update.sequence
-        and update.channel == last.channel
-        and update.symbol == last.symbol
-    ):
-        return False
-    event_ms, last_ms = update.event_ms, last.event_ms
-    set_right = is_ahead(last) and not is_ahead(update)
-    if event_ms and last_ms and event_ms != last_ms and not set_right:
-        return event_ms < last_ms
-    return update.received_ms < last.received_ms
-
-
-def is_ahead(update: Update) -> bool:
-    """Tell whether an event's time cannot be true: it had not come at its receipt."""
-    return update.event_ms - update.received_ms > _AHEAD_MS
-
-
-def is_far(number: Decimal, other: Decimal, pct: Decimal) -> bool:
-    """Tell whether a number differs from another by more than a share of the other."""
-    return abs(number - other) * 100 > other * pct
-
-
-def judge(
-    jump: Jump, shown: Decimal, others: Iterable[Held], now_ms: int, rules: Ingest
-) -> bool | None:
-    """Say whether a jump is shown, by the other living sources; None: not yet.
-
-    One that agrees decides at once. One that contradicts decides when the wait is over,
-    since it may only be slower.
-    """
-    peers = list(others)
-    since_ms = jump.at_ms - rules.jump_wait_ms
-    fresh = [_evidence(peer) for peer in peers if peer.priced_ms >= since_ms]
-    pct = Decimal(str(rules.jump_pct))
-    if not peers or any(not is_far(number, jump.number, pct) for number in fresh):
-        return True
-    # Before its beginning there is only a clock that was set back.
-    if jump.at_ms <= now_ms < jump.until_ms:
-        return None
-    return not any(abs(number - shown) < abs(number - jump.number) for number in fresh)
-
-
-def _evidence(held: Held) -> Decimal:
-    """Return the price a source says now, shown or not."""
-    return held.jump.number if held.jump is not None else held.number or Decimal(0)
 
 
 class Merge:
@@ -153,9 +64,8 @@ class Merge:
         self._rules = rules
         self._sources = Sources(board, rules, refresh_ms)
         self._future_max_ms = rules.future_max_ms
-        self._jump_pct = Decimal(str(rules.jump_pct))
         self._crossed_pct = Decimal(str(rules.crossed_max_pct))
-        self._jumping: dict[Held, Jump] = {}
+        self._jumps = Jumps(rules)
         self._now_ms = 0
         # Exchange, channel and symbol of what came last with a time that cannot be.
         self._ahead: set[tuple[str, str, str]] = set()
@@ -193,6 +103,10 @@ class Merge:
         """Return what of it has no value of the source's present life."""
         found = self._sources.wanted(source)
         return _by_symbol(one for one in found if not one.current)
+
+    def unlisted(self) -> Iterator[str]:
+        """Yield what is always on, and no longer or never was in anybody's table."""
+        return self._sources.unlisted()
 
     # What is heard.
 
@@ -293,14 +207,23 @@ class Merge:
         ):
             done |= self._take_day(held, update)
         if not done:
+            self._note_listed(held, update, now_ms)
             return
-        if update.event_ms > held.event_ms:
+        if update.event_ms > held.event_ms or (held.inherited and done & _CHANGED):
             done |= self._take_time(held, update)
         if update.received_ms > held.received_ms:  # noqa: PLR1730  no call on the hot path
             held.received_ms = update.received_ms
         if done & _CHANGED:
             self._change(held)
         self._touch(held, now_ms)
+
+    def _note_listed(self, held: Held, update: Update, now_ms: int) -> None:
+        """Note that what is only read is still there, with a price older than ours.
+
+        It may come from another edge.
+        """
+        if held.feed.polled and read_price(update.price) is not None:
+            self._touch(held, now_ms)
 
     def _outdate(self, held: Held, update: Update) -> None:
         """Let go of what a newer price, read by REST, shows to be of long ago.
@@ -331,14 +254,19 @@ class Merge:
         """Take an event's time; in place of one that cannot be true, its receipt.
 
         So what is published never steps back when the exchange's clock is set right.
+        What changes first after a takeover is of its receipt where it has no time: it
+        follows whatever an earlier leader told of, also what the store has lost.
         """
         event_ms = update.event_ms
-        if is_ahead(update):
+        if not event_ms and held.event_ms:
+            event_ms = update.received_ms
+        elif is_ahead(update):
             self._drop(update, AHEAD)
             self._ahead.add((update.exchange, update.channel, update.symbol))
-            event_ms = max(held.event_ms, update.received_ms)
-        if event_ms == held.event_ms:
+            event_ms = update.received_ms
+        if event_ms <= held.event_ms:
             return _SAME
+        held.inherited = held.inherited and not update.event_ms
         held.event_ms = event_ms
         return _CHANGED
 
@@ -363,15 +291,13 @@ class Merge:
         if number is None:
             return self._drop(update, UNTRUE_PRICE)
         held.by_price = update
-        if (
-            held.number is not None
-            and held.showing
-            and is_far(number, held.number, self._jump_pct)
-        ):
-            return self._hold_back(held, update.price, number, now_ms)
+        if self._jumps.is_one(held, number):
+            self._jumps.hold(held, update.price, number, now_ms)
+            self._weigh(now_ms)
+            return _SAME
         if held.jump is not None:
             # Its own source is back where it was.
-            self._end_jump(held)
+            self._jumps.end(held)
             self._drop(update, REVOKED)
         done = self._set_price(held, update.price, number, now_ms)
         if update.snapshot and done & _CHANGED:
@@ -386,8 +312,8 @@ class Merge:
             # Only with a price may it be shown: ``_touch`` must look at it anew.
             held.touched_ms = -1
         held.price, held.number = text, number
-        if self._jumping:
-            self._weigh_all(now_ms)
+        if self._jumps:
+            self._weigh(now_ms)
         return _CHANGED
 
     def _drop(self, update: Update, reason: str) -> int:
@@ -430,7 +356,7 @@ class Merge:
         if is_late(update, held.by_day):
             return self._drop(update, LATE)
         done = _DROPPED
-        for field, read in _DAY:
+        for field, read in DAY:
             text = getattr(update, field)
             if not text:
                 continue
@@ -445,46 +371,21 @@ class Merge:
             held.by_day = update
         return done
 
-    # Prices that jump.
-
-    def _hold_back(self, held: Held, text: str, number: Decimal, now_ms: int) -> int:
-        """Let a price wait, in place of one that waits already, no longer than that."""
-        if held.jump is None:
-            held.jump = Jump(now_ms, now_ms + self._rules.jump_wait_ms)
-            self._jumping[held] = held.jump
-        held.jump.text, held.jump.number = text, number
-        self._weigh_all(now_ms)
-        return _SAME
-
-    def _end_jump(self, held: Held) -> None:
-        held.jump = None
-        del self._jumping[held]
-
-    def _weigh_all(self, now_ms: int) -> None:
-        for held, jump in tuple(self._jumping.items()):
-            self._weigh(held, jump, now_ms)
-
-    def _weigh(self, held: Held, jump: Jump, now_ms: int) -> None:
-        shown = held.number or jump.number
-        verdict = judge(jump, shown, _others(held, now_ms), now_ms, self._rules)
-        if verdict is None:
-            return
-        self._end_jump(held)
-        if verdict:
-            held.price, held.number, held.priced_ms = jump.text, jump.number, now_ms
-            self._change(held)
-        else:
-            self.drops[held.feed.name, JUMPED] += 1
+    def _weigh(self, now_ms: int) -> None:
+        for held, taken in self._jumps.weigh(now_ms):
+            if taken:
+                self._change(held)
+            else:
+                self.drops[held.feed.name, JUMPED] += 1
 
     # Timers.
 
     def turn(self, *, now_ms: int) -> int:
         """Run the timers; return when to be called again at the latest."""
         self._now_ms = now_ms
-        self._weigh_all(now_ms)
+        self._weigh(now_ms)
         self._sources.turn(now_ms)
-        jumps = (jump.until_ms for jump in self._jumping.values())
-        due_ms = min(jumps, default=now_ms + _TURN_MS)
+        due_ms = self._jumps.due_ms() or now_ms + _TURN_MS
         next_ms = self._sources.next_ms(now_ms) or due_ms
         return min(due_ms, next_ms, now_ms + _TURN_MS)
 
@@ -592,7 +493,7 @@ class Merge:
         slots = self._sources.slots.values()
         return {
             "alive": feed.is_alive(now_ms),
-            "age_ms": None if feed.heard_ms is None else now_ms - feed.heard_ms,
+            "age_ms": feed.age_ms(now_ms),
             "reason": feed.why(now_ms),
             "shown": sum(
                 slot.shown is not None and slot.shown.source == name for slot in slots
@@ -622,11 +523,3 @@ def _move(old: str, new: str, why: str, count: int) -> tuple[str, str]:
 def _by_symbol(candidates: Iterable[Candidate]) -> _Listings:
     found = {one.listing.symbol: one.listing for one in candidates if one.listing}
     return [found[symbol] for symbol in sorted(found)]
-
-
-def _others(held: Held, now_ms: int) -> Iterable[Held]:
-    """Yield the living values that an instrument might be shown from instead."""
-    for slot in held.showing:
-        for candidate in slot.candidates:
-            if candidate.held is not held and candidate.lives(now_ms):
-                yield candidate.held

@@ -135,9 +135,10 @@ async def listening(
 
 @dataclass(eq=False)
 class Notes:
-    """A sink that remembers."""
+    """A sink that remembers; ``sizes`` are those of what it was told in one go."""
 
     prices: list[tuple[str, str]] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
     heard_times: int = 0
     drops: list[str] = field(default_factory=list)
     refreshes: list[tuple[str, ...]] = field(default_factory=list)
@@ -150,6 +151,7 @@ class Notes:
         """Remember symbols and prices, each of a frame of its own: a sign of life."""
         assert exchange == "toy"
         self.heard_times += len(updates)
+        self.sizes.append(len(updates))
         self.prices += [(update.symbol, update.price) for update in updates]
 
     def heard(self, exchange: str) -> None:

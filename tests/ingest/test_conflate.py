@@ -7,7 +7,8 @@ import pytest
 from msgspec import structs
 
 from relay.config import Board, Group, load
-from relay.ingest.conflate import (
+from relay.ingest.conflate import Merge
+from relay.ingest.doubts import (
     AHEAD,
     CROSSED,
     FUTURE,
@@ -20,7 +21,6 @@ from relay.ingest.conflate import (
     UNTRUE_BOOK,
     UNTRUE_DAY,
     UNTRUE_PRICE,
-    Merge,
 )
 from relay.model import Batch, Listing, Symbols, Ticker, Update, decode_ticker
 
@@ -633,6 +633,23 @@ def test_a_repeated_frame_says_that_a_value_is_still_true(desk: Desk) -> None:
     assert not desk.tickers()["BTC-USD"].stale
 
 
+def test_an_older_answer_says_that_a_listing_is_still_there() -> None:
+    """What is only read lives by its readings, and an edge may keep one for minutes."""
+    desk = Desk(listed=False)
+    desk.merge = Merge(BOARD, RULES, {"alpha": 5_000})
+    desk.list("alpha", "BTC-USD")
+    row = update(price="1", event_ms=50, snapshot=True)
+    desk.take(row)
+    for age_ms in (400, 200, 900):
+        desk.wait(29_000)
+        desk.take(structs.replace(row, received_ms=row.received_ms - age_ms))
+    assert desk.merge.points() == {"BTC-USD": "1"}
+    for _ in range(3):
+        desk.wait(29_000)
+        desk.take(structs.replace(row, price="0", received_ms=desk.now_ms))
+    assert desk.merge.points() == {}, "nobody says that it has a price"
+
+
 # Takeover.
 
 
@@ -672,6 +689,26 @@ def test_what_was_received_in_another_terms_future_blocks_nothing(desk: Desk) ->
     desk.merge.restore(kept, now_ms=desk.now_ms)
     desk.take(update(price="101"))
     assert desk.tickers()["BTC-USD"].price == "101"
+
+
+@pytest.mark.parametrize("field", ["price", "ask"])
+def test_the_first_change_after_a_takeover_is_never_before_what_was_told(
+    desk: Desk, field: str
+) -> None:
+    """A store of an older copy has lost events that clients have seen."""
+    desk.merge.restore(stored(event_ms=NOW_MS - 4_000), now_ms=desk.now_ms)
+    desk.take(update(**{field: "101"}, received_ms=NOW_MS + 5))
+    assert desk.tickers()["BTC-USD"].event_ms == NOW_MS + 5
+    desk.take(update(price="102", event_ms=NOW_MS + 6, received_ms=NOW_MS + 8))
+    desk.take(update(price="103", received_ms=NOW_MS + 9))
+    assert desk.tickers()["BTC-USD"].event_ms == NOW_MS + 6
+
+
+def test_a_source_without_times_is_given_none_by_a_takeover(desk: Desk) -> None:
+    """Clients judge it by when it was received."""
+    desk.merge.restore(stored(event_ms=0), now_ms=desk.now_ms)
+    desk.take(update(price="101"))
+    assert desk.tickers()["BTC-USD"].event_ms == 0
 
 
 def test_an_unreadable_ticker_in_the_store_is_left_out(desk: Desk) -> None:

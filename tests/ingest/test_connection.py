@@ -96,8 +96,10 @@ async def test_frames_go_straight_to_the_sink(bench: Bench, peer: Peer) -> None:
         assert bench.stream.states[0].frames == 3
 
 
-async def test_a_burst_loses_nothing(bench: Bench, peer: Peer) -> None:
-    """There is no queue that could overflow."""
+async def test_a_burst_loses_nothing_and_is_not_gathered(
+    bench: Bench, peer: Peer
+) -> None:
+    """There is no queue that could overflow, and none that grows with a stall."""
     async with bench.running("A"):
         await met(bench, peer)
         frames = [Frame(Opcode.TEXT, b"price A %d 1" % n) for n in range(20_000)]
@@ -105,6 +107,7 @@ async def test_a_burst_loses_nothing(bench: Bench, peer: Peer) -> None:
         peer.caller.socket.transport.write(raw)
         await eventually(lambda: len(bench.sink.prices) == 20_000)
         assert [int(price) for _, price in bench.sink.prices] == list(range(20_000))
+        assert max(bench.sink.sizes) <= 256
 
 
 async def test_pings_are_answered_in_the_midst_of_a_burst(

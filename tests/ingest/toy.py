@@ -128,7 +128,7 @@ class ToySession:
         """Say ``ping``."""
         return [b"ping"]
 
-    def receive(self, frame: bytes, *, received_ms: int) -> Sequence[Update]:
+    def receive(self, frame: bytes, received_ms: int) -> Sequence[Update]:
         """Read one frame.
 
         Raises:

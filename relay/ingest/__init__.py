@@ -3,15 +3,18 @@
 ::
 
     what thinks                            what waits
-    budget    what may still be spent      purse     spending it, with all others
-    breaker   who fails again and again    pull      REST, paid for beforehand
-    plan      what is to be read, when     stream    an exchange's WebSockets:
-    conflate  the newest, cut in batches             line, connection, dial
-    sources   whose value is shown         reading   tables and snapshots by REST
-    probe     whose stream is dead         publish   batch after batch
-    roll      a connection's symbols       lead      lease, batches, grid
-    pace      a connection's messages      term      one term of leadership
-    backoff   how long to stay away        worker    term after term, or one tick
+    budget    what may still be spent:     purse     spending it, with all others
+              book, ledger, offence        pull      REST, paid for beforehand
+    breaker   who fails again and again    stream    an exchange's WebSockets:
+    plan      what is to be read, when               line, connection, dial
+    conflate  the newest, cut in batches   reading   tables and snapshots by REST
+    doubts    what is not believed         publish   batch after batch
+    jumps     prices far from the last     lead      lease, batches, grid
+    sources   whose value is shown         term      one term of leadership
+    probe     whose stream is dead         worker    term after term, or one tick
+    roll      a connection's symbols
+    pace      a connection's messages
+    backoff   how long to stay away
 
     stream ─update─▶ conflate ─batch─▶ publish ─▶ store
     pull   ─update─▶    ▲

@@ -4,6 +4,7 @@ No I/O and no clock.
 """
 
 from collections import deque
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Final
 
@@ -14,6 +15,22 @@ from relay.exchanges.adapter import Told
 
 # Enough to see what led to what; it goes into the store with every mark.
 _KEPT: Final = 20
+
+
+# Reasons for dropping frames are told apart up to here, in length and in number: they
+# quote what strangers write, and go into the store with every mark, too.
+_REASON_CHARS: Final = 120
+_REASONS_MAX: Final = 50
+_OTHERS: Final = "other frames nobody can read"
+
+
+def drop_reason(known: Collection[tuple[str, str]], exchange: str, reason: str) -> str:
+    """Return what a dropped frame is counted as, among the known of all exchanges."""
+    reason = reason[:_REASON_CHARS]
+    if (exchange, reason) in known:
+        return reason
+    kinds = sum(name == exchange for name, _ in known)
+    return reason if kinds < _REASONS_MAX else _OTHERS
 
 
 class Event(Struct, frozen=True):

@@ -18,6 +18,7 @@ from relay.errors import (
     Refused,
     StoreDown,
     left_alone,
+    one_line,
 )
 from relay.exchanges.adapter import (
     Closing,
@@ -36,6 +37,7 @@ from relay.ingest.causes import reached_nobody
 from relay.ingest.connection import MESSAGES, SAY_MS, Connection, Ears, rest
 from relay.ingest.dial import Dial
 from relay.ingest.purse import Purse
+from relay.ingest.report import logger
 from relay.ingest.roll import ANSWER_MS, NEVER_MS, Roll
 from relay.model import Update
 
@@ -110,7 +112,7 @@ class State(Struct, frozen=True, kw_only=True):
 
     ``subscribed`` counts the symbols that the exchange has granted, of ``wanted``;
     ``frames`` those received over the open connection; ``error`` is what went wrong
-    last, empty when nothing did.
+    last since it was opened, empty when nothing did: what was before is in the log.
     """
 
     host: str
@@ -299,11 +301,12 @@ class Line:
 
     async def _settle_failed(self, leave: Reservation, error: ExchangeError) -> None:
         purse = self._house.purse
+        # Before anything is waited for: whoever is cancelled meanwhile has heard it.
+        purse.mind(error, "ws")
         if reached_nobody(error):
             await purse.cancel(leave)
         else:
             await purse.settle(leave, (), now_ms=self._clock.wall_ms())
-        await purse.heed(error, "ws")
 
     def _prepare(self) -> Connection:
         if self._current is None:
@@ -322,6 +325,7 @@ class Line:
     def _take_over(self, fresh: Connection) -> None:
         """Make a new connection the current one; the old one stays on for a while."""
         old, self._current = self._current, fresh
+        self._error = ""
         self._settle_ms = fresh.opened_ms + ANSWER_MS
         if fresh.rules.life_ms:
             share = _LIFE_SHARE - _LIFE_JITTER * self._house.random()
@@ -397,6 +401,7 @@ class Line:
         now_ms = self._clock.monotonic_ms()
         self._retry_ms = now_ms + self._backoff.failed()
         if isinstance(error, ExchangeDown):
+            self._retry_ms = max(self._retry_ms, now_ms + error.retry_after_ms)
             self._house.breaker.failed(error.cause, now_ms)
             self._tell(error.cause)
         else:
@@ -421,6 +426,8 @@ class Line:
         if self._current is None:
             self._turn("waiting")
             self._sink.down(self._name, reason)
+        else:
+            logger.info("%s: no successor of its connection: %s", self._name, reason)
 
     def _turn(self, phase: Phase) -> None:
         if phase != self._phase:
@@ -434,26 +441,26 @@ class Line:
             case Rejected():
                 self._reject(connection, notice)
             case Omitted(symbols, reason):
-                self._error = reason
-                self._give_up(connection.roll.omit(symbols), reason)
+                self._error = one_line(reason)
+                self._give_up(connection.roll.omit(symbols), self._error)
             case Gap(symbols):
                 self._sink.refresh(self._name, symbols)
             case Closing(reason):
-                self._close_soon(connection, reason)
+                self._close_soon(connection, one_line(reason))
             case Denied(error):
                 connection.end(error)
             case Told():
                 self._sink.told(self._name, notice)
 
     def _reject(self, connection: Connection, rejected: Rejected) -> None:
-        self._error = rejected.reason
+        self._error = reason = one_line(rejected.reason)
         if rejected.retry:
             # Asked again when its time to be answered is over.
             return
         roll, symbols = connection.roll, rejected.symbols
         named = symbols and not rejected.whole
         lost = roll.refuse(symbols) if named else roll.refuse_request(symbols)
-        self._give_up(lost, rejected.reason)
+        self._give_up(lost, reason)
 
     def _give_up(self, lost: Sequence[str], reason: str) -> None:
         if lost:
@@ -468,6 +475,7 @@ class Line:
             return
         connection.leave_ms = now_ms
         self._error = reason
+        logger.info("%s: replacing its connection: %s", self._name, reason)
         if now_ms - connection.opened_ms < self._steady_ms:
             self._retry_ms = now_ms + self._backoff.failed()
         self._wake.set()

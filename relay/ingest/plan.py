@@ -9,7 +9,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from relay.config import Exchange
-from relay.errors import RateLimited, Refused, RelayError
+from relay.errors import ExchangeDown, RateLimited, Refused, RelayError
 from relay.ingest.budget import Priority
 
 Purpose = Literal["symbols", "snapshot"]
@@ -64,6 +64,17 @@ class _Chore(Struct):
             return NEVER_MS
         return max(self.rest_ms, min(self.asked_ms, self.due_ms))
 
+    def advance(self, ms: int) -> None:
+        """Have all instants come so much earlier, nothing for less than none."""
+        if ms <= 0:
+            return
+        self.rest_ms -= ms
+        # "Never" is as far away as before.
+        self.due_ms -= ms if self.due_ms < NEVER_MS else 0
+        self.asked_ms -= ms if self.asked_ms < NEVER_MS else 0
+        if self.done_ms is not None:
+            self.done_ms -= ms
+
 
 class _Intent(Struct):
     """What is read of one source."""
@@ -84,6 +95,7 @@ class Plan:
         self, exchanges: Mapping[str, Exchange], *, random: Callable[[], float]
     ) -> None:
         self._random = random
+        self._now_ms = 0
         self._intents = {
             name: _Intent(
                 _Chore(exchange.symbols_ms),
@@ -122,6 +134,7 @@ class Plan:
 
     def due(self, now_ms: int) -> list[Due]:
         """Return what is due, most urgent first; each is returned once."""
+        self._turn_back(now_ms)
         found = []
         for source, purpose, chore in self._chores():
             if chore.next_ms() <= now_ms:
@@ -129,6 +142,13 @@ class Plan:
                 found.append(Due(source, purpose, _priority(chore)))
                 chore.asked_ms = NEVER_MS
         return sorted(found, key=lambda due: due.priority)
+
+    def _turn_back(self, now_ms: int) -> None:
+        """Follow a clock that was set back: nothing was done in the future."""
+        back_ms, self._now_ms = self._now_ms - now_ms, now_ms
+        for intent in self._intents.values():
+            for chore in (intent.symbols, intent.snapshot):
+                chore.advance(max(back_ms, (chore.done_ms or 0) - now_ms))
 
     def next_ms(self, now_ms: int) -> int:
         """Return when something will be due, ``now_ms`` if it is already."""
@@ -165,25 +185,26 @@ class Plan:
             _RETRY_MIN_MS << min(chore.failures, _DOUBLINGS_MAX), _RETRY_MAX_MS
         )
         chore.failures += 1
-        if isinstance(error, RateLimited):
+        if isinstance(error, RateLimited | ExchangeDown):
             wait_ms = max(wait_ms, error.retry_after_ms)
         if isinstance(error, Refused):
             chore.refused = f"{error.kind}: {error.advice}"
             if error.kind == "request":
                 # The others are a cooldown of the whole exchange.
                 wait_ms = _REFUSED_MS
-                self._doubt_table(due, now_ms)
+                if due.purpose == "snapshot":
+                    self.doubt_table(due.source, now_ms=now_ms)
         chore.due_ms = chore.rest_ms = now_ms + wait_ms
         return chore.due_ms
 
-    def _doubt_table(self, due: Due, now_ms: int) -> None:
-        """Have the table read anew that refused prices were asked for by.
+    def doubt_table(self, source: str, *, now_ms: int) -> None:
+        """Have the table read anew by which prices were asked for, and refused.
 
         A source that charges is not, since this may go on.
         """
-        intent = self._intents[due.source]
-        if due.purpose == "snapshot" and not intent.charged:
-            doublings = min(intent.snapshot.failures - 1, _DOUBLINGS_MAX)
+        intent = self._intents[source]
+        if not intent.charged:
+            doublings = min(max(intent.snapshot.failures - 1, 0), _DOUBLINGS_MAX)
             gap_ms = min(_TABLE_MIN_MS << doublings, _REFUSED_MS)
             table = intent.symbols
             table.asked_ms = max(now_ms, (table.done_ms or 0) + gap_ms)

@@ -19,6 +19,7 @@ from relay.errors import (
     ExchangeError,
     LeftAlone,
     RateLimited,
+    Refused,
     Spent,
 )
 from relay.exchanges.adapter import Adapter, Answer, Request, Usage
@@ -143,18 +144,14 @@ class Pull:
         except ExchangeDown as error:
             self.breaker.failed(error.cause, self.clock.monotonic_ms())
             raise
-        except BaseException:
-            self.breaker.undone()
+        except BaseException as error:
+            # Whoever says no has answered; without a status it was we who held back.
+            if isinstance(error, ExchangeError) and error.status:
+                self.breaker.passed()
+            else:
+                self.breaker.undone()
             raise
-        failure = self._failure(answer)
-        if isinstance(failure, ExchangeDown):
-            self.breaker.failed(failure.cause, self.clock.monotonic_ms())
-            raise failure
         self.breaker.passed()
-        if failure is not None:
-            failure.status = answer.status
-            await self.purse.heed(failure, "rest")
-            raise failure
         return answer
 
     def _pass_breaker(self) -> None:
@@ -174,14 +171,22 @@ class Pull:
         try:
             answer = await self._send(flight)
         except BaseException as error:
-            self._account(reservation, flight, error)
+            refusal = self._account(reservation, flight, error)
+            if refusal is not None and isinstance(error, Exception):
+                raise refusal from error
             if not isinstance(error, httpx.HTTPError | OSError):
                 raise
             cause = plain_cause(error, timeout_ms=timeout_ms)
             raise ExchangeDown(self.adapter.name, cause) from error
+        failure = self._failure(answer)
+        if failure is not None:
+            # Before anything is waited for: who is cancelled meanwhile has heard it.
+            self.purse.mind(failure, "rest")
         usages = self.adapter.read_usage(answer)
         now_ms = self.clock.wall_ms()
         await self.purse.settle(reservation, usages, now_ms=now_ms)
+        if failure is not None:
+            raise failure
         return answer
 
     async def _reserve(self, request: Request, priority: Priority) -> Reservation:
@@ -229,19 +234,31 @@ class Pull:
 
     def _account(
         self, reservation: Reservation, flight: _Flight, error: BaseException
-    ) -> None:
+    ) -> ExchangeError | None:
         """Give back what was certainly not sent, settle what was answered in part.
 
         The rest stays as it was reserved: it may still arrive. Nothing here waits,
         since whoever was cancelled may not: it is written down with the next change.
+        Returns what half an answer says already, where that is to stop.
         """
         answer = flight.answer(self.clock.wall_ms())
-        if answer is not None:
-            usages = at_least(self.adapter.read_usage(answer), reservation.costs)
-            now_ms = answer.received_ms
-            self.purse.owe(lambda one: one.settle(reservation, usages, now_ms=now_ms))
-        elif not flight.left and isinstance(error, _UNSENT):
-            self.purse.owe(lambda one: one.cancel(reservation))
+        if answer is None:
+            if not flight.left and isinstance(error, _UNSENT):
+                self.purse.owe(lambda one: one.cancel(reservation))
+            return None
+        usages = at_least(self.adapter.read_usage(answer), reservation.costs)
+        now_ms = answer.received_ms
+        self.purse.owe(lambda one: one.settle(reservation, usages, now_ms=now_ms))
+        return self._heard_no(answer)
+
+    def _heard_no(self, half: Answer) -> ExchangeError | None:
+        """Heed half an answer whose status tells us to stop; None for any other."""
+        refusal = self._failure(half) if httpx.codes.is_error(half.status) else None
+        wrong = isinstance(refusal, Refused) and refusal.kind == "request"
+        if wrong or not isinstance(refusal, RateLimited | Refused):
+            return None
+        self.purse.mind(refusal, "rest")
+        return refusal
 
     def _failure(self, answer: Answer) -> ExchangeError | None:
         """Say what is wrong with an answer, None when nothing is."""
@@ -249,7 +266,10 @@ class Pull:
             target = httpx.URL(answer.headers.get("location", "")).host or "itself"
             cause = f"HTTP {answer.status} sends us to {target}, which is not followed"
             return ExchangeDown(self.adapter.name, cause)
-        return self.adapter.read_failure(answer)
+        failure = self.adapter.read_failure(answer)
+        if failure is not None:
+            failure.status = answer.status
+        return failure
 
 
 def join(url: str, path: str) -> str:

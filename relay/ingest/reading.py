@@ -8,12 +8,15 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
+from msgspec import Struct
+
 from relay.errors import (
     ExchangeDown,
     ExchangeError,
     RateLimited,
     Refused,
     StoreDown,
+    UnknownSymbol,
 )
 from relay.exchanges.adapter import Answer, Request
 from relay.ingest.breaker import Circuit
@@ -30,6 +33,13 @@ from relay.model import Listing, Symbols, Update
 _SHORT_WAIT_MS: Final = 5_000
 # Of an exchange whose stream is down, so many snapshots within the time of a silence.
 _READS_PER_SILENCE: Final = 3
+# A symbol that an exchange does not know is asked for again after so long: it may be
+# listed by then. Twice as long after each time, up to the second.
+_UNKNOWN_MS: Final = 60_000
+_UNKNOWN_MAX_MS: Final = 3_600_000
+_DOUBLINGS_MAX: Final = 6
+# With so many unknown and none known, no symbol is to blame.
+_UNKNOWN_MAX: Final = 8
 
 
 class Taker(Protocol):
@@ -47,6 +57,10 @@ class Taker(Protocol):
         """Heed that some streams are dead, although their connection lives."""
         ...
 
+    def disowned(self, exchange: str, symbols: Sequence[str], reason: str) -> None:
+        """Heed that the exchange does not know some symbols of its own table."""
+        ...
+
     def tabulated(self, exchange: str, symbols: Symbols) -> None:
         """Take a symbol table."""
         ...
@@ -58,6 +72,20 @@ class Taker(Protocol):
             StoreDown: the store cannot be reached.
         """
         ...
+
+
+class _Unknown(Struct, frozen=True):
+    """Until when a symbol is not asked for, and how often it was unknown in a row."""
+
+    until_ms: int
+    times: int
+
+
+class _Harvest(Struct):
+    """What one reading has brought, and the symbols that turned out to be unknown."""
+
+    updates: list[Update] = []
+    unknown: dict[str, UnknownSymbol] = {}
 
 
 class Reading:
@@ -86,6 +114,10 @@ class Reading:
         }
         silent_ms = parts.settings.ingest.silent_after_ms
         self._fallback_ms = silent_ms // _READS_PER_SILENCE
+        # Of each exchange, the symbols that it does not know, or did not.
+        self._unknown: dict[str, dict[str, _Unknown]] = {
+            name: {} for name in parts.intakes
+        }
         self.probes = {
             name: Probe(silent_ms)
             for name, intake in parts.intakes.items()
@@ -110,11 +142,14 @@ class Reading:
     def begin_due(self, tasks: asyncio.TaskGroup, unstreamed: Iterable[str]) -> None:
         """Read what is due, each in a task of its own.
 
-        The ``unstreamed``, and those whose streams are dead in part, are read often
-        enough meanwhile that they do not fall silent.
+        The ``unstreamed``, those whose streams are dead in part, and those that have
+        said nothing yet, are read often enough meanwhile that they do not fall silent.
         """
         now_ms = self._clock.wall_ms()
-        mute = {name for name, probe in self.probes.items() if probe.dead}
+        for name, probe in self.probes.items():
+            if probe.suspects(self._taker.granted(name), now_ms):
+                self.plan.ask(name, now_ms=now_ms)
+        mute = {name for name, probe in self.probes.items() if probe.is_mute}
         for name in mute.union(unstreamed):
             self.plan.ask_every(name, self._fallback_ms, now_ms=now_ms)
         for due in self.plan.due(now_ms):
@@ -164,6 +199,9 @@ class Reading:
         requests = intake.adapter.symbol_requests()
         answers = [await self._fetch(name, request, priority) for request in requests]
         symbols = intake.adapter.read_symbols(answers)
+        if not symbols:
+            # Believed, it would take everything of this exchange off the board.
+            raise ExchangeDown(name, "its symbol table was empty")
         self._taker.tabulated(name, symbols)
         now_ms, life_ms = self._clock.wall_ms(), intake.exchange.symbols_ms * 2
         await self._parts.tables.save_listings(
@@ -173,16 +211,78 @@ class Reading:
 
     async def _read_snapshot(self, name: str, priority: Priority) -> None:
         intake = self._parts.intakes[name]
-        listings = self._merge.wanted(name)
-        found: list[Update] = []
-        for request in intake.adapter.snapshot_requests(listings):
-            answer = await self._fetch(name, request, priority)
-            updates = intake.adapter.read_snapshot(answer)
-            self._taker.read(name, updates)
-            found += updates
-        self._compare(name, listings, found)
+        listings, harvest = self._known(name), _Harvest()
+        await self._reap(name, listings, priority, harvest)
+        if harvest.unknown:
+            self._disown(name, listings, harvest)
+        self._compare(name, listings, harvest.updates)
         now_ms, life_ms = self._clock.wall_ms(), intake.exchange.snapshot_ms * 2
         await self._parts.tables.save_snapshot(name, now_ms=now_ms, life_ms=life_ms)
+
+    def _known(self, name: str) -> list[Listing]:
+        """Return what is wanted of an exchange, but for what it does not know."""
+        now_ms, wanted = self._clock.wall_ms(), self._merge.wanted(name)
+        before = self._unknown[name]
+        kept = (one.symbol for one in wanted if one.symbol in before)
+        self._unknown[name] = unknown = {symbol: before[symbol] for symbol in kept}
+        return [
+            listing
+            for listing in wanted
+            if listing.symbol not in unknown
+            or now_ms >= unknown[listing.symbol].until_ms
+        ]
+
+    async def _reap(
+        self,
+        name: str,
+        listings: Sequence[Listing],
+        priority: Priority,
+        harvest: _Harvest,
+    ) -> None:
+        """Read these; a request that is refused for one of them is halved.
+
+        So the others are read, and it stands alone in the end.
+
+        Raises:
+            UnknownSymbol: so many are unknown that it is not for their sake.
+        """
+        adapter = self._parts.intakes[name].adapter
+        for request in adapter.snapshot_requests(listings):
+            try:
+                answer = await self._fetch(name, request, priority)
+            except UnknownSymbol as error:
+                asked = [one for one in listings if one.symbol in request.symbols]
+                middle = len(asked) // 2
+                if not middle:
+                    _note_unknown(harvest, request.symbols, error)
+                    continue
+                for half in (asked[:middle], asked[middle:]):
+                    await self._reap(name, half, priority, harvest)
+            else:
+                updates = adapter.read_snapshot(answer)
+                self._taker.read(name, updates)
+                harvest.updates += updates
+
+    def _disown(
+        self, name: str, listings: Sequence[Listing], harvest: _Harvest
+    ) -> None:
+        """Ask no more for what is unknown, for a while; the table may be to blame.
+
+        Raises:
+            UnknownSymbol: not one of several is known, so it is not for their sake.
+        """
+        error = next(iter(harvest.unknown.values()))
+        if len(listings) > 1 and not harvest.updates:
+            raise error
+        now_ms = self._clock.wall_ms()
+        for symbol in harvest.unknown:
+            before = self._unknown[name].get(symbol)
+            times = before.times + 1 if before else 1
+            doubled_ms = _UNKNOWN_MS << min(times - 1, _DOUBLINGS_MAX)
+            until_ms = now_ms + min(doubled_ms, _UNKNOWN_MAX_MS)
+            self._unknown[name][symbol] = _Unknown(until_ms, times)
+        self.plan.doubt_table(name, now_ms=now_ms)
+        self._taker.disowned(name, sorted(harvest.unknown), error.advice)
 
     def _compare(
         self, name: str, listings: Sequence[Listing], found: Sequence[Update]
@@ -205,6 +305,20 @@ class Reading:
                 if limited.retry_after_ms > _SHORT_WAIT_MS:
                     raise
                 await asyncio.sleep(limited.retry_after_ms / 1000)
+
+
+def _note_unknown(
+    harvest: _Harvest, symbols: Sequence[str], error: UnknownSymbol
+) -> None:
+    """Note what stands alone and is unknown.
+
+    Raises:
+        UnknownSymbol: nothing is known, or it is not said what is not.
+    """
+    harvest.unknown |= dict.fromkeys(symbols, error)
+    several = len(harvest.unknown) >= _UNKNOWN_MAX
+    if not symbols or (several and not harvest.updates):
+        raise error
 
 
 def _next_try(error: ExchangeError, wait_ms: int) -> str:

@@ -26,14 +26,16 @@ class Feed:
     instrument's: any frame, heartbeat or answer breaks it. ``fresh`` is a feed of a
     board that began with nothing: it has not been silent, only not heard yet.
     Since ``wrong_ms`` all it says is of the future, which is as good as silence.
-    ``halted`` is what it says of itself for as long as it serves nobody.
+    ``halted`` is what it says of itself for as long as it serves nobody. ``polled``
+    tells that it is only read, so that each reading says every value again.
     """
 
-    __slots__ = ("assumed", "fresh", "halted", "heard_ms", "name", "reason",
-                 "silent_ms", "since_ms", "steady_ms", "wrong_ms")  # fmt: skip
+    __slots__ = ("assumed", "fresh", "halted", "heard_ms", "name", "polled",
+                 "reason", "silent_ms", "since_ms", "steady_ms",
+                 "wrong_ms")  # fmt: skip
 
-    def __init__(self, name: str, silent_ms: int) -> None:
-        self.name, self.silent_ms = name, silent_ms
+    def __init__(self, name: str, silent_ms: int, *, polled: bool = False) -> None:
+        self.name, self.silent_ms, self.polled = name, silent_ms, polled
         self.heard_ms: int | None = None
         self.since_ms = self.steady_ms = 0
         self.assumed = False
@@ -56,13 +58,19 @@ class Feed:
     def assume(self, now_ms: int) -> None:
         """Let the silence count from now, at a takeover."""
         self.heard_ms = self.since_ms = self.steady_ms = now_ms
-        self.assumed = True
+        self.assumed, self.reason = True, "not heard yet by this leader"
 
     def is_alive(self, now_ms: int) -> bool:
         """Tell whether it is not silent, and says what can be true."""
         if self.wrong_ms is not None and now_ms - self.wrong_ms > self.silent_ms:
             return False
         return self.heard_ms is not None and now_ms - self.heard_ms <= self.silent_ms
+
+    def age_ms(self, now_ms: int) -> int | None:
+        """Return how long ago it was really heard, None as long as it was not."""
+        if self.heard_ms is None or self.assumed:
+            return None
+        return now_ms - self.heard_ms
 
     def why(self, now_ms: int) -> str:
         """Say why it is not shown; a silent one has not said anything itself."""
@@ -119,13 +127,14 @@ class Held:
     ``by_price``, ``by_book`` and ``by_day`` are the updates that moved the last price,
     the best prices and the day's figures: each group keeps an order of its own.
     ``touched_ms`` is when anything was merged, ``priced_ms`` when the price was last
-    said. ``slots`` may show it, ``showing`` do.
+    said. ``slots`` may show it, ``showing`` do. ``inherited`` is a value of an earlier
+    term: clients may have been told of a later event than its own.
     """
 
     __slots__ = (
         *PRICED, "ask_number", "bid_number", "by_book", "by_day", "by_price",
-        "event_ms", "feed", "jump", "number", "priced_ms", "received_ms", "showing",
-        "slots", "touched_ms",
+        "event_ms", "feed", "inherited", "jump", "number", "priced_ms", "received_ms",
+        "showing", "slots", "touched_ms",
     )  # fmt: skip
 
     def __init__(self, feed: Feed) -> None:
@@ -140,6 +149,7 @@ class Held:
         self.by_book: Update | None = None
         self.by_day: Update | None = None
         self.event_ms = self.received_ms = 0
+        self.inherited = False
         self.touched_ms = self.priced_ms = -1
         self.jump: Jump | None = None
         self.slots: list[Slot] = []
@@ -155,6 +165,7 @@ class Held:
         self.number = _number(ticker.price)
         self.bid_number, self.ask_number = _number(ticker.bid), _number(ticker.ask)
         self.event_ms, self.received_ms = ticker.event_ms, ticker.received_ms
+        self.inherited = True
         self.by_price = self.by_book = self.by_day = Update(
             exchange=ticker.source,
             channel="",
@@ -189,9 +200,23 @@ class Candidate:
         """Whether its value was said in the feed's present life."""
         return bool(self.held.price) and self.held.touched_ms >= self.feed.since_ms
 
+    @property
+    def heard_ms(self) -> int | None:
+        """When it was heard of last: what nothing streams, by its own readings alone.
+
+        An aggregator drops a coin without a word, and a quiet one it says again.
+        """
+        feed_ms = self.feed.heard_ms
+        if feed_ms is None or not self.feed.polled:
+            return feed_ms
+        return min(feed_ms, self.held.touched_ms)
+
     def lives(self, now_ms: int) -> bool:
         """Tell whether it may be shown: the feed is not silent, the value its own."""
-        return self.feed.is_alive(now_ms) and self.current
+        if not (self.feed.is_alive(now_ms) and self.current):
+            return False
+        polled = self.feed.polled
+        return not polled or now_ms - self.held.touched_ms <= self.feed.silent_ms
 
 
 class Slot:
@@ -307,7 +332,11 @@ class Sources:
     ) -> None:
         self._rules = rules
         self.feeds = {
-            name: Feed(name, max(rules.silent_after_ms, _REFRESHES * every_ms))
+            name: Feed(
+                name,
+                max(rules.silent_after_ms, _REFRESHES * every_ms),
+                polled=every_ms > 0,
+            )
             for name, every_ms in refresh_ms.items()
         }
         self.slots: dict[str, Slot] = {}
@@ -369,6 +398,13 @@ class Sources:
             for candidate in slot.candidates:
                 if candidate.source == source and candidate.listing is not None:
                     yield candidate
+
+    def unlisted(self) -> Iterator[str]:
+        """Yield what is always on, and no longer or never was in anybody's table."""
+        for name in self._orders.core:
+            slot = self.slots.get(name)
+            if slot and not slot.candidates and self._is_unlisted(name):
+                yield name
 
     def knows(self, source: str, symbol: str) -> bool:
         """Tell whether a source's table has a symbol."""
@@ -453,8 +489,8 @@ class Sources:
             self._note_move(slot, shown, now_ms)
             self._show(slot, shown)
             self.changed[slot.name] = None
-        if shown in slot.candidates and shown.current and shown.feed.heard_ms:
-            slot.vouched_ms = shown.feed.heard_ms
+        if shown in slot.candidates and shown.current and shown.heard_ms:
+            slot.vouched_ms = shown.heard_ms
         stale = self._is_stale(slot, shown, now_ms)
         if stale is not slot.stale:
             slot.stale = stale

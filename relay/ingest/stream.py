@@ -26,15 +26,24 @@ __all__ = ["Sink", "State", "Stream", "spread"]
 
 # Changes of what is wanted are gathered for so long before anything is said.
 _GATHER_MS: Final = 100
-# A symbol that was refused may be listed by then.
-_REFUSED_MS: Final = 3_600_000
+# A symbol that was refused is asked for again after so long: it may be listed by then,
+# or it was the exchange that was in trouble, and refused whatever it was asked …
+_REFUSED_MS: Final = 60_000
+# … and twice as long after each refusal that follows, up to here.
+_REFUSED_MAX_MS: Final = 3_600_000
+_DOUBLINGS_MAX: Final = 6
 
 
 class _Refusal(Struct, frozen=True):
-    """Why a symbol is not asked for, and until when, by the steady clock."""
+    """Why a symbol is not asked for, and until when, by the steady clock.
+
+    ``times`` counts the refusals one after the other; those that are over are kept for
+    that, as long as the symbol is wanted.
+    """
 
     until_ms: int
     reason: str
+    times: int
 
 
 @dataclass(eq=False)
@@ -63,7 +72,16 @@ class Stream:
     @property
     def unsupported(self) -> dict[str, str]:
         """Symbols that the exchange will not stream, and what it said."""
-        return {symbol: one.reason for symbol, one in self._refused.items()}
+        return {symbol: one.reason for symbol, one in self._barred().items()}
+
+    def _barred(self) -> dict[str, _Refusal]:
+        """Return the refusals that hold now."""
+        now_ms = self.clock.monotonic_ms()
+        return {
+            symbol: one
+            for symbol, one in self._refused.items()
+            if now_ms < one.until_ms
+        }
 
     @property
     def granted(self) -> set[str]:
@@ -97,7 +115,7 @@ class Stream:
             async with asyncio.TaskGroup() as tasks:
                 while True:
                     now_ms = self.clock.monotonic_ms()
-                    untils_ms = (one.until_ms for one in self._refused.values())
+                    untils_ms = (one.until_ms for one in self._barred().values())
                     again_ms = min(untils_ms, default=NEVER_MS)
                     await rest(self._changed, again_ms - now_ms)
                     await asyncio.sleep(_GATHER_MS / 1000)
@@ -121,19 +139,13 @@ class Stream:
             breaker=self.breaker,
             sink=self.sink,
             random=self.random,
-            refuse=self._refuse,
+            refuse=self.refuse,
             turned=self._turned,
         )
 
     def _place(self, tasks: asyncio.TaskGroup, house: House) -> None:
         """Give every wanted symbol to a line, and let the lines go about it."""
-        now_ms = self.clock.monotonic_ms()
-        self._refused = {
-            symbol: refusal
-            for symbol, refusal in self._refused.items()
-            if now_ms < refusal.until_ms
-        }
-        wanted = self._wanted - self._refused.keys()
+        wanted = self._wanted - self._barred().keys()
         lines = [line for line in self._lines if not line.over]
         shares = spread([line.wanted for line in lines], wanted, self._most(wanted))
         for line, share in zip(lines, shares, strict=False):
@@ -143,6 +155,9 @@ class Stream:
             tasks.create_task(line.run())
             lines.append(line)
         self._lines = [line for line in lines if line.wanted]
+        if self._lines and any(not (line.wanted or line.is_open) for line in lines):
+            # What was down may be what nobody wants any more.
+            self._turned()
 
     def _most(self, wanted: AbstractSet[str]) -> int:
         """Return how many symbols one connection takes."""
@@ -150,9 +165,15 @@ class Stream:
             return 1
         return self.adapter.session([min(wanted)]).rules.symbols_max
 
-    def _refuse(self, symbols: Sequence[str], reason: str) -> None:
-        refusal = _Refusal(self.clock.monotonic_ms() + _REFUSED_MS, reason)
-        self._refused.update(dict.fromkeys(symbols, refusal))
+    def refuse(self, symbols: Sequence[str], reason: str) -> None:
+        """Ask no more for these, for a while: the exchange does not stream them."""
+        now_ms = self.clock.monotonic_ms()
+        for symbol in symbols:
+            before = self._refused.get(symbol)
+            times = before.times + 1 if before else 1
+            doubled_ms = _REFUSED_MS << min(times - 1, _DOUBLINGS_MAX)
+            until_ms = now_ms + min(doubled_ms, _REFUSED_MAX_MS)
+            self._refused[symbol] = _Refusal(until_ms, reason, times)
         self.sink.refused(self.adapter.name, symbols, reason)
         self._changed.set()
 

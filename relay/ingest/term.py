@@ -5,17 +5,18 @@ and ``publish``. Here it is only brought together.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
-from relay.errors import StoreDown
+from relay.errors import StoreDown, one_line
 from relay.exchanges.adapter import Told
 from relay.ingest.breaker import Circuit
 from relay.ingest.conflate import Merge
-from relay.ingest.events import Events
+from relay.ingest.events import Events, drop_reason
 from relay.ingest.lead import Leader
 from relay.ingest.parts import Parts
 from relay.ingest.probe import Remedy
@@ -31,6 +32,9 @@ Ringing = Callable[[Bells, Intervals], AbstractAsyncContextManager[None]]
 # How often the plan is asked what is due; it answers at once when nothing is.
 _SNAPSHOTS_MS: Final = 1_000
 _MARKERS_MS: Final = 60_000
+# What was asked for and is in the store no more is still wanted for so many of the
+# servers' renewals: a store that was emptied has lost it, while clients hold it.
+_RENEWALS: Final = 2
 # Of each exchange, so many names that it will not stream are shown in the status.
 _UNSUPPORTED_MAX: Final = 50
 
@@ -85,7 +89,12 @@ class Term:
         }
         self._bells = bells(self._intervals)
         self._symbols: dict[str, Symbols] = {}
-        self._demanded: set[str] = set()
+        # What is always on, and was in nobody's table when it was looked for last.
+        self._unlisted: set[str] = set()
+        # What is asked for; None until it is known: till then all that was restored.
+        self._demanded: set[str] | None = None
+        # When each was last found in the store, by the steady clock.
+        self._found_ms: dict[str, int] = {}
         self._short = False
         # Exchanges whose stream is down: their REST is read often enough meanwhile that
         # the source does not fall silent, where its budget bears that.
@@ -136,7 +145,8 @@ class Term:
 
     def dropped(self, exchange: str, reason: str) -> None:
         """Count a frame that nobody can read."""
-        self._merge.drops[exchange, reason] += 1
+        drops = self._merge.drops
+        drops[exchange, drop_reason(drops, exchange, reason)] += 1
         self._report.warn(exchange, "frame", f"a frame was dropped: {reason}")
 
     def refresh(self, exchange: str, symbols: Sequence[str]) -> None:
@@ -154,7 +164,7 @@ class Term:
 
     def told(self, exchange: str, told: Told) -> None:
         """Note how an exchange says that it is, when that is new."""
-        now_ms = self._clock.wall_ms()
+        now_ms, told = self._clock.wall_ms(), replace(told, words=one_line(told.words))
         self._merge.halt(exchange, told.words if told.halts else "")
         if self._events.tell(exchange, told, now_ms=now_ms):
             self._report.say(f"{exchange}: {told.words or 'online again'}")
@@ -174,7 +184,13 @@ class Term:
         self._unstreamed.discard(exchange)
         self._report.forget(exchange)
         self._report.say(f"{exchange}: streaming")
-        self._events.note(exchange, "streaming", now_ms=self._clock.wall_ms())
+        now_ms = self._clock.wall_ms()
+        self._events.note(exchange, "streaming", now_ms=now_ms)
+        # What moved while nobody led, and is quiet now, no stream will say: Binance
+        # begins with nothing. What an earlier term has read is older than that.
+        plan, term_ms = self._reading.plan, now_ms - self._began_ms
+        plan.ask_every(exchange, term_ms, now_ms=now_ms)
+        self._bells["snapshots"].set()
 
     # What the reading calls.
 
@@ -198,6 +214,21 @@ class Term:
         stream = self._streams[exchange]
         stream.renew(remedy.symbols, reason, replace=remedy.replace)
         self._bells["snapshots"].set()
+
+    def disowned(self, exchange: str, symbols: Sequence[str], reason: str) -> None:
+        """Note symbols that an exchange's REST does not know.
+
+        Binance acknowledges their streams all the same, and never says a word: what
+        has not been heard of is given up.
+        """
+        said = f"does not know {', '.join(symbols[:10])}: {reason}"
+        self._report.warn(exchange, "unknown", said)
+        self._events.note(exchange, said, now_ms=self._clock.wall_ms())
+        stream, probe = self._streams.get(exchange), self._reading.probes.get(exchange)
+        if stream is not None and probe is not None:
+            silent = [symbol for symbol in symbols if not probe.has_heard(symbol)]
+            if silent:
+                stream.refuse(silent, reason)
 
     # What is done again and again.
 
@@ -230,16 +261,29 @@ class Term:
         rules = self._parts.settings
         since_ms = self._clock.wall_ms() - rules.ingest.demand_ms
         await self._repair()
-        names = set(await self._parts.writer.demand(since_ms))
+        names = self._lingering(await self._parts.writer.demand(since_ms))
         if names == self._demanded:
             return
-        self._demanded = names
+        new, self._demanded = names - (self._demanded or set()), names
         self._merge.want(names)
         self._steer()
-        for name in self._parts.intakes:
+        for name in self._parts.intakes if new else ():
             if self._merge.unpriced(name):
                 self._reading.plan.ask(name, now_ms=self._clock.wall_ms())
         self._bells["snapshots"].set()
+
+    def _lingering(self, found: Iterable[str]) -> set[str]:
+        """Return what is asked for: what is found, and was found a while ago."""
+        now_ms, rules = self._clock.monotonic_ms(), self._parts.settings
+        self._found_ms.update(dict.fromkeys(found, now_ms))
+        renewed_ms = _RENEWALS * rules.http.demand_renew_ms
+        since_ms = now_ms - min(renewed_ms, rules.ingest.demand_ms)
+        self._found_ms = {
+            name: found_ms
+            for name, found_ms in self._found_ms.items()
+            if found_ms >= since_ms
+        }
+        return set(self._found_ms)
 
     async def _repair(self) -> None:
         """Write again what the store has lost, whole or in part, under our hands."""
@@ -279,8 +323,18 @@ class Term:
         """Take a symbol table: what is wanted of an exchange may be another now."""
         self._symbols[exchange] = symbols
         self._merge.list(exchange, symbols)
+        self._tell_unlisted()
         self._steer()
         self._bells["snapshots"].set()
+
+    def _tell_unlisted(self) -> None:
+        """Tell once what is always on and in nobody's table: it may be misspelt."""
+        unlisted = set(self._merge.unlisted())
+        news, self._unlisted = sorted(unlisted - self._unlisted), unlisted
+        if news:
+            said = f"no source lists {', '.join(news[:10])}"
+            self._report.warn("board", said, said)
+            self._events.note("board", said, now_ms=self._clock.wall_ms())
 
     def _steer(self) -> None:
         """Tell each stream what is wanted of it."""
@@ -315,6 +369,7 @@ class Term:
                 "since_ms": self._began_ms,
                 "as_of_ms": now_ms,
                 "batches": self._leader.publisher.batches,
+                "tasks": len(asyncio.all_tasks()),
             },
             **self._merge_health(now_ms),
             "streams": {name: one.states for name, one in self._streams.items()},

@@ -5,13 +5,17 @@ scheduler. The bell is all they do: the work waits in tasks of its own.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Literal
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
 
 Chore = Literal["snapshots", "demand", "recent", "markers", "clock"]
 Bells = Mapping[Chore, asyncio.Event]
 Intervals = Mapping[Chore, int]
+
+# A bell that was not rung for so many intervals is rung all the same.
+_MISSED: Final = 3
 
 
 def bells(intervals: Intervals) -> dict[Chore, asyncio.Event]:
@@ -31,40 +35,87 @@ async def scheduled(bells: Bells, intervals: Intervals) -> AsyncIterator[None]:
     )
 
     scheduler = AsyncIOScheduler(timezone="UTC")
-    for chore, bell in bells.items():
+    ropes = {chore: _Rope(bell) for chore, bell in bells.items()}
+    for chore, rope in ropes.items():
         scheduler.add_job(
-            _ring,
-            "interval",
-            args=[bell],
-            seconds=intervals[chore] / 1000,
+            rope.pull,
+            _every(intervals[chore]),
+            id=chore,
             # A bell that could not be rung in time is rung once when it can be.
-            coalesce=True,
             misfire_grace_time=None,
         )
     scheduler.start()
     try:
-        yield
+        async with _in_background(
+            _guard(rope, intervals[chore] / 1000, scheduler.get_job(chore))
+            for chore, rope in ropes.items()
+        ):
+            yield
     finally:
         scheduler.shutdown(wait=False)
 
 
-async def _ring(bell: asyncio.Event) -> None:
-    """Ring; a coroutine, since the scheduler calls plain functions in a thread."""
-    bell.set()
+def _every(interval_ms: int) -> Any:  # noqa: ANN401 - the library ships no types
+    """Return a trigger that counts from now on, whatever was missed.
+
+    The library's own would count through all that a clock which jumps has left out.
+    """
+    from apscheduler.triggers.base import (  # noqa: PLC0415 - as above
+        BaseTrigger,
+    )
+
+    class Every(BaseTrigger):  # type: ignore[misc] # the library ships no types
+        def get_next_fire_time(self, _: datetime | None, now: datetime) -> datetime:
+            return now + timedelta(milliseconds=interval_ms)
+
+    return Every()
+
+
+class _Rope:
+    """What the scheduler pulls to ring a bell; ``pulls`` counts."""
+
+    def __init__(self, bell: asyncio.Event) -> None:
+        self._bell, self.pulls = bell, 0
+
+    async def pull(self) -> None:
+        """Ring; a coroutine, since the scheduler calls plain functions in a thread."""
+        self.pulls += 1
+        self._bell.set()
+
+
+async def _guard(rope: _Rope, interval_s: float, job: Any) -> None:  # noqa: ANN401 - as above
+    """Have a bell rung on when nothing is: the scheduler goes by the machine's clock.
+
+    When that is set back, the next ring is as far away as that.
+    """
+    while True:
+        before = rope.pulls
+        await asyncio.sleep(interval_s * _MISSED)
+        if rope.pulls == before:
+            job.reschedule(job.trigger)
+            await rope.pull()
 
 
 @asynccontextmanager
 async def looped(bells: Bells, intervals: Intervals) -> AsyncIterator[None]:
     """Do the same without a scheduler."""
+    async with _in_background(
+        _ring_every(bell, intervals[chore] / 1000) for chore, bell in bells.items()
+    ):
+        yield
+
+
+@asynccontextmanager
+async def _in_background(
+    works: Iterable[Coroutine[Any, Any, None]],
+) -> AsyncIterator[None]:
+    """Work on these while the context lasts."""
     async with asyncio.TaskGroup() as tasks:
-        ringing = [
-            tasks.create_task(_ring_every(bell, intervals[chore] / 1000))
-            for chore, bell in bells.items()
-        ]
+        working = [tasks.create_task(work) for work in works]
         try:
             yield
         finally:
-            for task in ringing:
+            for task in working:
                 task.cancel()
 
 

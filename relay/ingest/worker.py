@@ -23,8 +23,10 @@ from relay.store.keys import Keys
 from relay.store.tables import Tables
 from relay.store.writer import Lease, Writer
 
-# How long the last words may take: publishing what is left, giving the lease back.
-_END_S: Final = 2
+# How long the last words may take: publishing what is left, giving the lease back …
+_END_S: Final = 1.5
+# … and writing down what is still owed to the books, above all who wants to be left.
+_PAY_S: Final = 0.5
 # How many turns of asking for the lease are left to whoever led last, when the store
 # comes back.
 _COURTESY: Final = 2
@@ -142,6 +144,15 @@ class Worker:
         with suppress(LeaseLost, OutOfStep, StoreDown, TimeoutError):
             async with asyncio.timeout(_END_S):
                 await term.end()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PAY_S):
+                await self._pay()
+
+    async def _pay(self) -> None:
+        """Write down what was spent and heard while nobody could wait for the store."""
+        async with asyncio.TaskGroup() as tasks:
+            for intake in self._parts.intakes.values():
+                tasks.create_task(intake.purse.pay())
 
 
 def _reason(group: BaseExceptionGroup[BaseException]) -> str:

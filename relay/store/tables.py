@@ -49,10 +49,10 @@ class Tables:
                 ((listings, symbols_ms, snapshot_ms),) = await pipe.execute()
         try:
             found = _decode(listings or b"[]")
-        except msgspec.DecodeError:
-            # Another version's shape: as good as none, it is read again.
+            return Table(found, int(symbols_ms or 0), int(snapshot_ms or 0))
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            # Another version's shape, or nobody's: as good as none, it is read again.
             return Table([])
-        return Table(found, int(symbols_ms or 0), int(snapshot_ms or 0))
 
     async def save_listings(
         self, exchange: str, listings: list[Listing], *, now_ms: int, life_ms: int

@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Struct
 
 from relay.errors import LeaseLost, OutOfStep
-from relay.model import Batch
+from relay.model import Batch, is_instrument
 from relay.store.client import Client, Script
 from relay.store.keys import Keys
 
@@ -52,7 +52,8 @@ class Writer:
     def __init__(self, client: Client, keys: Keys, *, log_entries_max: int) -> None:
         self._client, self._keys = client, keys
         self._log_max = log_entries_max
-        self._life_ms = 0
+        # How long the lease lives, and when it was last asked for and granted.
+        self._life_ms = self._granted_ms = 0
         self._lease = client.script("lease", fenced=False)
         self._release = client.script("release", fenced=False)
         self._publish = client.script("publish", fenced=True)
@@ -76,15 +77,23 @@ class Writer:
             LeaseLost: it had ended.
             StoreDown: the store cannot be reached.
         """
-        if await self._ask_lease(lease, life_ms) is None:
+        # A store that was wiped would take one for its own that has long run out.
+        if self._is_over() or await self._ask_lease(lease, life_ms) is None:
             raise LeaseLost(lease.token, lease.token)
+
+    def _is_over(self) -> bool:
+        """Tell whether the lease has run out by our own clock, which is steady."""
+        return self._client.clock.monotonic_ms() - self._granted_ms >= self._life_ms
 
     async def _ask_lease(self, lease: Lease, life_ms: int) -> Lease | None:
         keys = [self._keys.lease, self._keys.head]
-        now_ms = self._client.clock.wall_ms()
-        self._life_ms = life_ms
+        clock = self._client.clock
+        asked_ms, now_ms = clock.monotonic_ms(), clock.wall_ms()
         answer = await self._lease.run(keys, lease.holder, lease.token, now_ms, life_ms)
-        return Lease(lease.holder, int(answer[1])) if answer[0] else None
+        if not answer[0]:
+            return None
+        self._life_ms, self._granted_ms = life_ms, asked_ms
+        return Lease(lease.holder, int(answer[1]))
 
     async def release(self, lease: Lease) -> bool:
         """Give the lease back; tell whether it was still ours.
@@ -106,13 +115,14 @@ class Writer:
                 pipe.hgetall(self._keys.head)
                 pipe.hgetall(self._keys.tickers)
                 head, tickers = await pipe.execute()
-        return Stored(
-            head.get(b"epoch", b"").decode(),
-            int(head.get(b"offset", 0)),
-            int(head.get(b"floor", 0)),
-            {name.decode(): ticker for name, ticker in tickers.items()},
-            head.get(b"health", b"{}"),
-        )
+        with self._client.understood():
+            return Stored(
+                head.get(b"epoch", b"").decode(),
+                int(head.get(b"offset", 0)),
+                int(head.get(b"floor", 0)),
+                {name.decode(): ticker for name, ticker in tickers.items()},
+                head.get(b"health", b"{}"),
+            )
 
     async def publish(self, lease: Lease, batch: Batch) -> None:
         """Publish a batch; sending the same one again succeeds.
@@ -204,6 +214,8 @@ class Writer:
     async def demand(self, since_ms: int) -> list[str]:
         """Return what was asked for since, newest first; what is older is dropped.
 
+        A name that nobody can read is none.
+
         Raises:
             StoreDown: the store cannot be reached.
         """
@@ -212,7 +224,8 @@ class Writer:
                 pipe.zremrangebyscore(self._keys.demand, "-inf", f"({since_ms}")
                 pipe.zrevrange(self._keys.demand, 0, -1)
                 _, names = await pipe.execute()
-        return [name.decode() for name in names]
+        read = (name.decode(errors="replace") for name in names)
+        return [name for name in read if is_instrument(name)]
 
     async def kept(self) -> Kept:
         """Return what the store still has of what only changes now and then.
@@ -253,7 +266,7 @@ class Writer:
         One that has only run out is not taken again: its holder was asleep.
         """
         newest, left = int(answer[1]), answer[2]
-        if left != b"none" or newest >= lease.token or not self._life_ms:
+        if left != b"none" or newest >= lease.token or self._is_over():
             return False
         return await self._ask_lease(lease, self._life_ms) is not None
 

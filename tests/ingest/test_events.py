@@ -1,10 +1,12 @@
 """The last transitions: what is told of, and what is not news."""
 
+from collections import Counter
+
 import msgspec
 import pytest
 
 from relay.exchanges.adapter import Told
-from relay.ingest.events import Events
+from relay.ingest.events import Events, drop_reason
 
 NOW_MS = 1_763_635_200_000
 MAINTENANCE = Told("maintenance, as its status says", halts=True)
@@ -83,3 +85,16 @@ def test_a_source_that_says_why_it_stopped_is_left_all_the_same() -> None:
     events.tell("kraken", MAINTENANCE, now_ms=NOW_MS)
     events.moved("kraken", "maintenance: 2 instruments from coinbase", now_ms=NOW_MS)
     assert words(events)[-1] == "maintenance: 2 instruments from coinbase"
+
+
+def test_an_exchange_cannot_fill_the_store_with_its_mistakes() -> None:
+    """Each frame may be wrong in words of its own, or at another of its bytes."""
+    drops: Counter[tuple[str, str]] = Counter()
+    for number in range(1_000):
+        reason = drop_reason(drops, "toy", f"stream: bad byte {number}" + "x" * 5_000)
+        drops["toy", reason] += 1
+    assert drop_reason(drops, "other", "frame: binary") == "frame: binary"
+    assert drop_reason(drops, "toy", next(iter(drops))[1]) == next(iter(drops))[1]
+    assert len(drops) == 51
+    assert drops["toy", "other frames nobody can read"] == 950
+    assert max(len(reason) for _, reason in drops) == 120

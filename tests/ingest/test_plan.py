@@ -225,6 +225,16 @@ def test_without_a_stream_prices_are_read_as_often_as_is_said() -> None:
     assert fresh.due(NOW_MS) == [TABLE]
 
 
+def test_who_says_how_long_it_is_down_is_left_alone_for_so_long() -> None:
+    """But no shorter than our own patience."""
+    plan, down = seeded(), ExchangeDown("alpha", "HTTP 503")
+    plan.due(NOW_MS + 600_000)
+    down.retry_after_ms = 120_000
+    assert plan.failed(REFRESH, down, now_ms=NOW_MS) == NOW_MS + 120_000
+    down.retry_after_ms = 1
+    assert plan.failed(REFRESH, down, now_ms=NOW_MS) == NOW_MS + 2_000
+
+
 WRONG = Refused("alpha", "request", "Invalid symbol. (code -1121)")
 
 
@@ -239,6 +249,21 @@ def test_prices_refused_for_a_name_have_the_table_read_anew() -> None:
     assert plan.due(later_ms + 200) == [REFRESH]
     plan.done(REFRESH, now_ms=later_ms + 300)
     assert plan.refused() == {}
+
+
+def test_a_table_with_a_name_that_is_none_is_read_anew() -> None:
+    """The prices of all others were read, so nothing has failed."""
+    plan = seeded()
+    later_ms = NOW_MS + 600_000
+    plan.due(later_ms)
+    plan.doubt_table("alpha", now_ms=later_ms)
+    plan.done(REFRESH, now_ms=later_ms)
+    assert plan.due(later_ms) == [TABLE]
+    assert plan.refused() == {}
+    plan.done(TABLE, now_ms=later_ms)
+    plan.doubt_table("alpha", now_ms=later_ms + 1)
+    assert [due.purpose for due in plan.due(later_ms + 299_999)] == ["snapshot"]
+    assert plan.due(later_ms + 300_000) == [TABLE]
 
 
 def test_a_table_that_does_not_help_is_read_more_and_more_rarely() -> None:
@@ -259,3 +284,29 @@ def test_a_source_that_charges_reads_no_table_for_a_refusal() -> None:
     plan = seeded(exchange=structs.replace(ALPHA, charged=True))
     plan.failed(REFRESH, WRONG, now_ms=NOW_MS + 600_000)
     assert plan.due(NOW_MS + 600_000) == []
+
+
+def test_a_clock_that_was_set_back_keeps_nothing_waiting() -> None:
+    """Else nothing would be read by REST until it is where it was."""
+    plan, back_ms = seeded(), NOW_MS - 3_600_000
+    assert plan.due(NOW_MS + 10_000) == []
+    assert plan.due(back_ms) == []
+    assert plan.next_ms(back_ms) == back_ms + 50_000
+    assert plan.due(back_ms + 50_000) == [REFRESH]
+    plan.failed(
+        REFRESH, RateLimited("alpha", "address", 5_000), now_ms=back_ms + 50_000
+    )
+    assert plan.due(back_ms - 600_000) == []
+    again_ms = back_ms - 600_000 + 5_000
+    assert plan.next_ms(back_ms - 600_000) == again_ms
+
+
+def test_what_an_earlier_term_has_read_in_the_future_was_read_now() -> None:
+    """The store's clock was ahead, and has been set right."""
+    plan = make()
+    ahead_ms = NOW_MS + 3_600_000
+    plan.known("alpha", symbols_ms=ahead_ms, snapshot_ms=ahead_ms)
+    assert plan.due(NOW_MS) == []
+    assert plan.next_ms(NOW_MS) == NOW_MS + 60_000
+    plan.ask("alpha", now_ms=NOW_MS + 2_000)
+    assert plan.due(NOW_MS + 2_000) == [SEED]

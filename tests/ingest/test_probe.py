@@ -260,3 +260,126 @@ def test_remedies_are_bounded_by_the_moves_that_were_missed(prices: list[str]) -
     remedies = sum(course.read(price) != NOTHING for price in prices)
     moves = sum(one != other for one, other in pairwise(prices))
     assert remedies == max((n for n in range(9) if 2 * (2**n - 1) <= moves), default=0)
+
+
+def test_what_the_stream_has_priced_is_heard_until_it_begins_anew() -> None:
+    """A symbol that REST disowns is only given up where the stream is silent, too."""
+    course = Course(A, B)
+    course.speak("1")
+    course.probe.spoke([said(B, "", course.now_ms)])
+    assert course.probe.has_heard(A.symbol)
+    assert not course.probe.has_heard(B.symbol), "a best price is not yet a price"
+    course.probe.forget()
+    assert not course.probe.has_heard(A.symbol)
+
+
+# Silence against a habit.
+
+
+class Watch(Course):
+    """Seconds one after the other; REST is read when it is asked for, or is due."""
+
+    def __init__(self, *listings: Listing) -> None:
+        super().__init__(*listings)
+        self.readings = 0
+        self.remedies: list[int] = []
+        self.price = 100
+        self._due_ms = self.now_ms + STEP_MS
+
+    def pass_time(self, seconds: int, *, pause_s: int = 0, moving: bool = True) -> None:
+        """Let seconds pass in which all speak each so often, never with 0."""
+        names = [listing.symbol for listing in self.listings]
+        for second in range(1, seconds + 1):
+            self.now_ms += 1_000
+            self.price += moving
+            if pause_s and second % pause_s == 0:
+                rows = self.listings
+                self.probe.spoke(
+                    said(row, str(self.price), self.now_ms) for row in rows
+                )
+            if self.probe.suspects(names, self.now_ms) or self.now_ms >= self._due_ms:
+                self._due_ms = self.now_ms + STEP_MS
+                self.readings += 1
+                if self.read(*[str(self.price)] * len(names), step_ms=0).symbols:
+                    self.remedies.append(self.now_ms)
+
+
+@pytest.mark.parametrize("lived_s", [60, 85, 100, 119, 600])
+@pytest.mark.parametrize("pause_s", [1, 3, 5])
+def test_a_lively_stream_that_dies_is_found_within_a_minute(
+    lived_s: int, pause_s: int
+) -> None:
+    """By its habit: until the third refresh it would be three minutes."""
+    watch = Watch()
+    watch.pass_time(lived_s, pause_s=pause_s)
+    died_ms, readings = watch.now_ms, watch.readings
+    watch.pass_time(60)
+    assert watch.remedies[0] - died_ms <= 50_000
+    assert watch.readings - readings <= 6
+
+
+def test_a_lull_costs_a_reading_and_then_ever_fewer() -> None:
+    """The market is quiet: REST says what the stream has said."""
+    watch = Watch()
+    watch.pass_time(600, pause_s=1)
+    before = watch.readings
+    watch.pass_time(600, moving=False)
+    assert not watch.remedies
+    assert watch.readings - before <= 12, "ten without a suspicion, and two for it"
+    watch.pass_time(5, pause_s=1)
+    before = watch.readings
+    watch.pass_time(240, moving=False)
+    assert watch.readings - before <= 5, "it has paused for longer than that before"
+
+
+def test_many_lulls_are_asked_for_together() -> None:
+    """However many fall silent, and whenever, REST is read once a minute for it."""
+    watch = Watch(A, B, C)
+    watch.pass_time(300, pause_s=1)
+    before, names = watch.readings, [A.symbol, B.symbol, C.symbol]
+    for second in range(300):
+        at_ms = watch.now_ms + second * 1_000
+        # Each is silent for twenty seconds, and another one when it has spoken.
+        row = watch.listings[second // 20 % 3]
+        others = [one for one in watch.listings if one is not row]
+        watch.probe.spoke(said(one, str(watch.price), at_ms) for one in others)
+        if watch.probe.suspects(names, at_ms):
+            watch.now_ms = at_ms
+            watch.readings += 1
+            assert watch.read(*[str(watch.price)] * 3, step_ms=0) == NOTHING
+    assert 1 <= watch.readings - before <= 6
+
+
+def test_a_slow_habit_is_not_broken_by_a_pause() -> None:
+    """Who speaks twice a minute is only found by the refreshes."""
+    watch = Watch()
+    watch.pass_time(900, pause_s=30)
+    assert watch.readings == 15
+    watch.pass_time(60)
+    assert watch.readings == 16
+
+
+def test_what_was_left_has_no_habit_any_more() -> None:
+    """Subscribed again later, it begins anew."""
+    watch = Watch()
+    watch.pass_time(60, pause_s=1)
+    assert not watch.probe.suspects([], watch.now_ms + 40_000)
+    assert not watch.probe.suspects([A.symbol], watch.now_ms + 41_000)
+
+
+def test_a_stream_of_endless_symbols_is_forgotten() -> None:
+    """An exchange may lie, and memory is bounded."""
+    probe = Probe(APART_MS)
+    rows = (Listing(symbol=f"X{n}", base="X", quote="USD") for n in range(20_001))
+    probe.spoke(said(row, "1", NOW_MS) for row in rows)
+    assert probe.has_heard("X7")
+    assert not probe.suspects([], NOW_MS)
+    assert not probe.has_heard("X7")
+
+
+def test_a_clock_that_was_set_back_does_not_blind_it() -> None:
+    """Else nothing would be compared until it is where it was."""
+    course = Course()
+    course.read("1")
+    assert course.read("2", step_ms=-3_600_000) == NOTHING
+    assert [course.read(price) for price in ("3", "4")] == [NOTHING, AGAIN]

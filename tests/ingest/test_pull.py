@@ -426,6 +426,61 @@ async def test_a_cut_body_is_down_and_spent(desks: Desks) -> None:
         assert desk.used == 12
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"), [(429, RateLimited), (418, RateLimited), (451, Refused)]
+)
+async def test_a_refusal_that_breaks_off_is_heeded_all_the_same(
+    desks: Desks, status: int, kind: type[Exception]
+) -> None:
+    """Its first line has said all there is to know; who goes on is banned."""
+    reply = b"HTTP/1.1 %d No\r\nRetry-After: 9\r\nContent-Length: 99\r\n\r\n{" % status
+    async with peer(reply) as (url, _):
+        desk = await desks.open(url)
+        with pytest.raises(kind):
+            await desk.fetch()
+        assert desk.used == 4
+        assert desk.purse.cooling() is not None
+        assert desk.pull.breaker.circuit(0).failures == 0, "it did answer"
+
+
+@pytest.mark.parametrize("status", [400, 503])
+async def test_trouble_that_breaks_off_is_no_refusal(desks: Desks, status: int) -> None:
+    """It may be tried again soon: what was meant has not arrived."""
+    reply = b"HTTP/1.1 %d No\r\nContent-Length: 99\r\n\r\n{" % status
+    async with peer(reply) as (url, _):
+        desk = await desks.open(url)
+        with pytest.raises(ExchangeDown, match="connection broke off"):
+            await desk.fetch()
+        assert desk.purse.cooling() is None
+
+
+async def test_a_ban_is_known_though_whoever_was_told_has_gone(
+    desk: Desk, web: respx.MockRouter
+) -> None:
+    """Shut down while it is written down, nobody would heed it after the restart."""
+    asked = asyncio.Event()
+    turn = desk.purse._ledgers.turn  # noqa: SLF001 - it stands for a store that is slow
+
+    async def ban(_: httpx.Request) -> httpx.Response:
+        # From now on the books are somebody else's to change.
+        await turn.acquire()
+        asked.set()
+        return httpx.Response(418, headers={"retry-after": "60"}, json={})
+
+    web.get("/v1/all").mock(side_effect=ban)
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(desk.fetch())
+        await asked.wait()
+        await eventually(lambda: desk.purse.cooling() is not None)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    turn.release()
+    await desk.purse.pay()
+    assert desk.purse.cooling() is not None
+    assert desk.used == 4
+
+
 async def test_the_whole_request_has_one_deadline(desks: Desks) -> None:
     """A server that says nothing must not hold up the plan."""
     async with peer(None) as (url, _):

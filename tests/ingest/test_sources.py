@@ -147,6 +147,47 @@ def test_a_quiet_market_on_a_living_feed_is_neither_silent_nor_stale(
     assert desk.shown() == "alpha"
 
 
+def test_what_is_only_read_lives_by_its_own_readings() -> None:
+    """An aggregator drops a coin without a word, and goes on about the others."""
+    desk = Desk()
+    desk.sources = Sources(BOARD, RULES, {"alpha": 5_000, "beta": 0})
+    desk.tabulate("alpha", "BTC-USD")
+    desk.tabulate("beta", "BTC-USDT")
+    desk.say("alpha", "1")
+    desk.wait(SILENT_MS, "alpha")
+    assert desk.shown() == "alpha"
+    desk.say("beta", "2")
+    desk.wait(1_000, "alpha", "beta")
+    assert desk.shown() == "beta"
+    desk.say("alpha", "1")
+    assert desk.shown() == "alpha", "it says the same value, and so it is true"
+
+
+def test_what_is_left_out_of_the_readings_and_is_nowhere_else_becomes_stale() -> None:
+    """As old as when it was read last."""
+    desk = Desk(listed=False)
+    desk.sources = Sources(BOARD, RULES, {"alpha": 5_000})
+    desk.tabulate("alpha", "BTC-USD")
+    desk.say("alpha", "1")
+    desk.wait(STALE_MS - 1, "alpha")
+    assert desk.shown() == "alpha"
+    desk.wait(1, "alpha")
+    assert desk.shown() == "alpha stale"
+
+
+def test_what_nobody_lists_is_told_once_every_table_is_there() -> None:
+    """A misspelt name would else be missing for ever, and nobody knew why."""
+    desk = Desk(listed=False)
+    desk.tabulate("alpha", "ETH-USD")
+    assert list(desk.sources.unlisted()) == []
+    desk.tabulate("beta", "ETH-USD")
+    assert list(desk.sources.unlisted()) == ["BTC-USD", "BTC-USDT"]
+    desk.tabulate("beta", "BTC-USDT", active=False)
+    assert list(desk.sources.unlisted()) == ["BTC-USD", "BTC-USDT"]
+    desk.tabulate("beta", "BTC-USDT")
+    assert list(desk.sources.unlisted()) == []
+
+
 def test_silence_is_never_less_than_three_refresh_intervals() -> None:
     """A source that is read each four hours is silent after twelve."""
     sources = Sources(BOARD, RULES, {"alpha": 60_000})
@@ -416,6 +457,22 @@ def test_a_restored_source_must_be_heard_before_it_counts_as_steady() -> None:
     assert desk.shown() == "beta"
     desk.wait(1, "alpha", "beta")
     assert desk.shown() == "alpha"
+
+
+def test_after_a_takeover_nobody_is_said_to_be_heard_who_was_not() -> None:
+    """It counts as alive meanwhile, and may have been heard by the last leader."""
+    desk = Desk()
+    desk.restore()
+    desk.wait(1_000, "beta")
+    alpha, beta = desk.sources.feeds["alpha"], desk.sources.feeds["beta"]
+    assert alpha.is_alive(desk.now_ms)
+    assert alpha.why(desk.now_ms) == "not heard yet by this leader"
+    assert alpha.age_ms(desk.now_ms) is None
+    assert (beta.why(desk.now_ms), beta.age_ms(desk.now_ms + 5)) == ("", 5)
+    desk.wait(SILENT_MS, "beta")
+    assert alpha.why(desk.now_ms) == "not heard yet by this leader"
+    desk.say("alpha", "1")
+    assert (alpha.why(desk.now_ms), alpha.age_ms(desk.now_ms)) == ("", 0)
 
 
 def test_what_was_stale_stays_stale_until_its_source_speaks() -> None:

@@ -160,27 +160,40 @@ async def test_a_refused_symbol_is_told_once_and_not_asked_for_again(
         assert len(bench.sink.refusals) == 1
 
 
-async def test_a_refused_symbol_is_asked_for_again_after_an_hour(
+async def test_a_refused_symbol_is_asked_for_again_ever_more_rarely(
     settings: Settings,
 ) -> None:
-    """By then it may be listed."""
+    """It may be listed by then, or the exchange was in trouble and refused everything.
+
+    Coinbase's "Failed to subscribe" names nobody: twelve seconds of it cost eleven
+    instruments their stream for an hour.
+    """
     clock = ManualClock()
+    others = iter("CDEFGHIJKLMNOPQRSTUVWXYZ")
     async with listening(clock) as peer:
         toy = Toy(replace(RULES, silent_after_ms=10**9))
         bench = Bench(settings, peer.url, clock, toy)
-        async with bench.running("A"):
+
+        async def later(passed_ms: int) -> str:
+            """Let time pass; return what is said when one more is wanted."""
+            clock.advance(passed_ms)
+            other = next(others)
+            bench.stream.want({"A", "B", other})
+            await eventually(lambda: other in peer.caller.words[-1])
+            await eventually(lambda: settled(bench))
+            return peer.caller.words[-1].replace(other, "-")
+
+        async with bench.running("A", "B"):
             await met(bench, peer)
-            await peer.caller.tell("no A later perhaps")
-            await eventually(lambda: bool(bench.sink.refusals))
-            await eventually(lambda: peer.caller.closed)
-            clock.advance(3_599_000)
-            bench.stream.want("AB")
-            await met(bench, peer, 2)
-            assert peer.caller.words == ["sub B"]
-            clock.advance(1_001)
-            bench.stream.want("ABC")
-            await eventually(lambda: len(peer.caller.said) == 2)
-            assert peer.caller.words == ["sub B", "sub A,C"]
+            for minutes in (1, 2, 4, 8, 16, 32, 60, 60):
+                bench.sink.refusals.clear()
+                await peer.caller.tell("no A Failed to subscribe")
+                await eventually(lambda: bool(bench.sink.refusals))
+                assert await later(minutes * 60_000 - 1_000) == "sub -"
+                assert bench.stream.unsupported == {"A": "Failed to subscribe"}
+                assert await later(1_001) == "sub A,-"
+                assert not bench.stream.unsupported
+            assert len(peer.callers) == 1
 
 
 async def test_the_culprit_in_a_refused_request_is_found(
@@ -417,6 +430,24 @@ async def test_attempts_come_from_the_budget(
         assert bench.stream.states[0].state == "waiting"
 
 
+async def test_who_says_how_long_it_is_down_is_left_alone_for_so_long(
+    settings: Settings,
+) -> None:
+    """However short our own patience is."""
+    clock = ManualClock()
+    async with listening(clock) as peer:
+        peer.refusal = (503, {"Retry-After": "1"})
+        bench = Bench(
+            settings, peer.url, clock, reconnect_min_ms=40, reconnect_max_ms=200
+        )
+        async with bench.running("A"):
+            while len(peer.attempts_ms) < 2:
+                await asyncio.sleep(0.002)
+                clock.advance(1)
+    first, second = peer.attempts_ms[:2]
+    assert second - first >= 1_000
+
+
 async def test_attempts_are_ever_further_apart(settings: Settings) -> None:
     """By the bounds of the configuration: a storm helps nobody."""
     clock = ManualClock()
@@ -468,6 +499,46 @@ async def test_one_line_that_is_lost_does_not_disturb_the_others(
         assert len(peer.open_callers) == 2
         await eventually(lambda: bench.sink.refreshes == [("A",)])
         assert (len(bench.sink.downs), bench.sink.ups) == (1, 2)
+
+
+async def test_what_went_wrong_before_a_connection_is_not_said_of_it(
+    bench: Bench, peer: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stream that is open again has nothing wrong with it; the log keeps the rest."""
+    caplog.set_level("INFO")
+    async with bench.running("A"):
+        await met(bench, peer)
+        peer.refusal = (503, {})
+        await peer.caller.tell("closing")
+        await eventually(lambda: "503" in bench.stream.states[0].error)
+        assert bench.stream.states[0].state == "open"
+        peer.refusal = None
+        await eventually(lambda: len(peer.callers) == 2)
+        await eventually(lambda: not bench.stream.states[0].error)
+        await eventually(lambda: len(peer.open_callers) == 1)
+        peer.caller.cut()
+        await eventually(lambda: bool(bench.stream.states[0].error))
+        await met(bench, peer, 3)
+        assert not bench.stream.states[0].error
+    assert "toy: replacing its connection: about to restart" in caplog.messages
+    assert any("toy: no successor" in one and "503" in one for one in caplog.messages)
+    assert len(bench.sink.downs) == 1
+
+
+async def test_a_lost_line_that_nobody_wants_any_more_keeps_nothing_down(
+    settings: Settings, peer: Peer, clock: Clock
+) -> None:
+    """Else the exchange would be read by REST for ever, as if it did not stream."""
+    bench = Bench(settings, peer.url, clock, Toy(replace(RULES, symbols_max=1)))
+    async with bench.running("A", "B"):
+        await met(bench, peer, 2)
+        lost = next(one for one in peer.callers if one.words == ["sub A"])
+        peer.refusal = (503, {})
+        lost.cut()
+        await eventually(lambda: bool(bench.sink.downs))
+        bench.stream.want("B")
+        await eventually(lambda: bench.sink.ups == 2)
+        assert len(peer.open_callers) == 1
 
 
 async def test_a_sink_that_fails_is_told_and_tried_again(

@@ -12,6 +12,9 @@ from msgspec.structs import replace
 
 from relay.clock import Clock
 from relay.config import Settings, load
+from relay.errors import RateLimited
+from relay.ingest.budget import Priority, Wait
+from relay.ingest.parts import open_intakes
 from relay.ingest.worker import Worker, open_worker
 from relay.model import decode_ticker
 from relay.simulator.server import Simulator
@@ -178,6 +181,20 @@ async def test_a_tick_leaves_when_somebody_leads(simulated: Settings) -> None:
         assert not await second.tick(1)
 
 
+async def test_what_an_exchange_asked_for_at_the_end_is_known_to_the_next(
+    simulated: Settings, client: Client, keys: Keys
+) -> None:
+    """A worker that restarts in a loop would go on, and be banned."""
+    async with working(simulated) as (worker, _), running(worker):
+        await _until_shown(Reader(client, keys), {"XMR-USD"})
+        purse = worker._parts.intakes["kraken"].purse  # noqa: SLF001 - it is cancelled in mid-answer
+        purse.mind(RateLimited("kraken", "address", 60_000), "rest")
+    fresh = open_intakes(simulated, client, Clock())["kraken"].purse
+    leave = await fresh.reserve((("weight", 1),), priority=Priority.KEEP)
+    assert isinstance(leave, Wait)
+    assert leave.reason.startswith("limits us by address")
+
+
 async def test_a_second_term_does_not_read_the_tables_again(
     simulated: Settings, client: Client, simulator: Simulator
 ) -> None:
@@ -220,6 +237,73 @@ async def test_what_clients_ask_for_is_streamed_and_dropped_again(
     for name in ("binance", "coinbase", "kraken"):
         assert counts[name].total.connections.opened == 1
         assert counts[name].total.breaches_total == 0
+
+
+async def test_what_moved_while_nobody_led_is_known_to_the_next(
+    simulated: Settings, client: Client, keys: Keys, simulator: Simulator
+) -> None:
+    """Binance's streams begin with nothing, and a market may be quiet for a minute."""
+    reader = Reader(client, keys)
+    async with working(simulated) as (worker, _), running(worker):
+        await _until_source(reader, "BTC-USDT", "binance")
+    before = await _price(reader, "BTC-USDT")
+    simulator.fault("binance", "silence", symbol="BTCUSDT", transport="ws")
+    async with working(simulated) as (worker, _), running(worker):
+
+        async def moved() -> bool:
+            return await _price(reader, "BTC-USDT") != before
+
+        await until(moved, within_s=15)
+        assert (await _price(reader, "BTC-USDT"))[0] == "binance"
+
+
+async def test_what_clients_hold_outlives_a_store_that_is_wiped(
+    simulated: Settings, client: Client, keys: Keys
+) -> None:
+    """Servers renew what is held once a minute: so long nobody would have had a price.
+
+    It goes on in the new epoch, and was not removed for a moment.
+    """
+    reader = Reader(client, keys)
+    settings = replace(simulated, ingest=replace(simulated.ingest, demand_every_ms=100))
+    async with working(settings) as (worker, _), running(worker):
+        await _until_shown(reader, INSTRUMENTS)
+        assert await reader.ask(["ALGO-USD"], most=10) == 1
+        await _until_shown(reader, {"ALGO-USD"})
+        before = (await reader.read([])).head
+        await client.valkey.delete(
+            *(keys.lease, keys.head, keys.tickers, keys.log),
+            *(keys.beat, keys.symbols, keys.demand),
+        )
+
+        async def is_new() -> bool:
+            return (await reader.read([])).head.epoch > before.epoch
+
+        await until(is_new)
+        await _until_shown(reader, {"ALGO-USD", *INSTRUMENTS})
+        shown = decode_ticker((await reader.read(["ALGO-USD"])).tickers["ALGO-USD"])
+
+        async def goes_on() -> bool:
+            row = (await reader.read(["ALGO-USD"])).tickers["ALGO-USD"]
+            ticker = decode_ticker(row)
+            assert not ticker.removed
+            return ticker.received_ms > shown.received_ms + 1_000
+
+        await until(goes_on)
+
+
+async def test_what_nobody_asked_for_since_a_takeover_is_dropped(
+    simulated: Settings, client: Client, keys: Keys
+) -> None:
+    """The last leader's demand is not the next one's."""
+    reader = Reader(client, keys)
+    async with working(simulated) as (worker, _), running(worker):
+        await _until_shown(reader, INSTRUMENTS)
+        assert await reader.ask(["ALGO-USD"], most=10) == 1
+        await _until_shown(reader, {"ALGO-USD"})
+    await client.valkey.delete(keys.demand)
+    async with working(simulated) as (worker, _), running(worker):
+        await until(partial(_is_removed, reader, "ALGO-USD"))
 
 
 async def _is_removed(reader: Reader, name: str) -> bool:
@@ -296,6 +380,24 @@ async def test_an_exchange_that_does_not_stream_is_read_by_snapshots(
         await until(moved)
         await _until_source(reader, "BTC-USD", "coinbase")
     assert simulator.counts().exchanges["coinbase"].total.breaches_total == 0
+
+
+async def test_a_stream_that_says_nothing_is_bridged_by_snapshots(
+    simulated: Settings, client: Client, keys: Keys, simulator: Simulator
+) -> None:
+    """It takes connections, one each minute: meanwhile REST was read once in each."""
+    simulator.fault("binance", "silence", transport="ws", for_ms=60_000)
+    reader = Reader(client, keys)
+    async with working(_quick(simulated)) as (worker, _), running(worker):
+        await _until_source(reader, "BTC-USDT", "binance")
+        prices = set[tuple[str, str]]()
+
+        async def moved() -> bool:
+            prices.add(await _price(reader, "BTC-USDT"))
+            return sum(source == "binance" for source, _ in prices) > 2
+
+        await until(moved, within_s=20)
+    assert simulator.counts().exchanges["binance"].total.breaches_total == 0
 
 
 async def _price(reader: Reader, name: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from relay.config import Settings
+from relay.config import Group, Settings
 from relay.model import Listing
 from relay.simulator.settings import Settings as SimulatorSettings
 from relay.store.tables import Tables
@@ -179,6 +179,118 @@ async def test_bad_names_among_good_ones_are_found_reported_and_left_alone(
             await until(lambda: _whole(rig, name, len(OTHERS)))
             assert _counted(rig, name)[1] == asked, "remembered"
         assert rig.breaches() == {}
+
+
+@pytest.mark.timeout(60)
+async def test_a_name_that_binance_grants_and_does_not_know_is_reported() -> None:
+    """Its stream is acknowledged and stays silent; its REST refuses all for its sake.
+
+    That costs a few requests once, and the others are read and streamed all the same.
+    """
+    bases = (*BAD, *OTHERS)
+
+    def often(settings: Settings) -> Settings:
+        settings = _only("binance")(settings)
+        binance = replace(settings.exchanges["binance"], snapshot_ms=500)
+        exchanges = settings.exchanges | {"binance": binance}
+        return replace(settings, exchanges=exchanges)
+
+    async with rigged(often) as rig:
+        listings = [
+            Listing(symbol=f"{base}USDT", base=base, quote="USDT") for base in bases
+        ]
+        await Tables(rig.client).save_listings(
+            "binance", listings, now_ms=rig.client.clock.wall_ms(), life_ms=60_000
+        )
+        async with working(rig):
+            await until(lambda: _whole(rig, "binance", 0))
+            wanted = [f"{base}-USDT" for base in bases]
+            assert await rig.reader.ask(wanted, most=500) == len(wanted)
+            culprits = {f"{base}USDT" for base in BAD}
+
+            async def reported() -> bool:
+                said = (await rig.health())["unsupported"].get("binance", {})
+                assert said.keys() <= culprits, "nobody else is to blame"
+                return set(said) == culprits
+
+            await until(reported)
+            await rig.says(r"does not know BARUSDT, .*Invalid symbol\. \(code -1121\)")
+            await until(lambda: _whole(rig, "binance", len(OTHERS)))
+            await rig.moves(f"{OTHERS[-1]}-USDT")
+            health = await rig.health()
+            assert "binance" not in health["refused"], "its snapshots are read"
+            answered = rig.simulator.counts().exchanges["binance"].total.requests
+            refused = answered.by_status["400"]
+            assert refused < 4 * len(BAD), "halved, and not asked one by one"
+            rig.simulator.reset_counts()
+            await eventually(lambda: _statuses(rig).get("200", 0) > 2)
+            assert _statuses(rig).keys() == {"200"}, "remembered"
+        assert rig.breaches() == {}
+
+
+@pytest.mark.timeout(60)
+async def test_where_no_name_is_known_none_is_to_blame() -> None:
+    """Then it is the exchange that is wrong, or all of us: no stream is left for it."""
+    async with rigged(_only("binance")) as rig:
+        listings = [
+            Listing(symbol=f"{base}USDT", base=base, quote="USDT") for base in BAD
+        ]
+        await Tables(rig.client).save_listings(
+            "binance", listings, now_ms=rig.client.clock.wall_ms(), life_ms=60_000
+        )
+        async with working(rig):
+            await until(lambda: _whole(rig, "binance", 0))
+            wanted = [f"{base}-USDT" for base in BAD]
+            assert await rig.reader.ask(wanted, most=500) == len(wanted)
+            await rig.says(r'"refused":\{[^}]*"binance":"request: [^"]*-1121')
+            health = await rig.health()
+            assert "binance" not in health["unsupported"]
+            (line,) = health["streams"]["binance"]
+            assert line["subscribed"] == len(BAD)
+        assert rig.breaches() == {}
+
+
+@pytest.mark.timeout(60)
+async def test_a_configured_name_that_nobody_lists_is_reported() -> None:
+    """Nobody is asked for it, so nobody else would say that it is misspelt."""
+
+    def misspelt(settings: Settings) -> Settings:
+        settings = hurried(settings)
+        group = Group(instruments=("BTC-UDST",), sources=("binance", "coinbase"))
+        board = replace(settings.board, groups=(*settings.board.groups, group))
+        return replace(settings, board=board)
+
+    async with rigged(misspelt) as rig, working(rig):
+        await rig.says("no source lists BTC-UDST")
+        await rig.shows("coinbase")
+        assert rig.breaches() == {}
+
+
+@pytest.mark.timeout(60)
+async def test_an_empty_table_takes_nothing_off_the_board() -> None:
+    """An exchange that lists nothing is broken, and not gone."""
+
+    def often(settings: Settings) -> Settings:
+        settings = _only("coinbase")(settings)
+        coinbase = replace(settings.exchanges["coinbase"], symbols_ms=300)
+        exchanges = settings.exchanges | {"coinbase": coinbase}
+        return replace(settings, exchanges=exchanges)
+
+    async with rigged(often) as rig, working(rig):
+        await rig.shows("coinbase")
+        rig.simulator.fault(
+            "coinbase", "garbage", transport="rest", value='{"products":[]}'
+        )
+        await rig.says("cannot be read: its symbol table was empty")
+        await rig.shows("coinbase")
+        await rig.moves()
+        assert "BTC-USD" in await rig.reader.symbols()
+        rig.simulator.clear_faults()
+        assert rig.breaches() == {}
+
+
+def _statuses(rig: Rig) -> dict[str, int]:
+    return rig.simulator.counts().exchanges["binance"].total.requests.by_status
 
 
 def _counted(rig: Rig, name: str) -> tuple[int, int]:

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from relay.clock import Clock
 from relay.config import Settings
-from relay.ingest.budget import Book, Ledger
+from relay.ingest.book import Book
+from relay.ingest.ledger import Ledger
 from relay.ingest.worker import open_worker
 from relay.simulator.settings import BinanceSettings, KrakenSettings
 from relay.simulator.settings import Settings as SimulatorSettings

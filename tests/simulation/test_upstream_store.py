@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from relay.clock import Clock
-from relay.ingest.conflate import AHEAD, FUTURE
+from relay.ingest.doubts import AHEAD, FUTURE
 from tests.harness import eventually, until
 from tests.simulation.rig import Rig, rigged, working
 

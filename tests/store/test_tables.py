@@ -1,5 +1,7 @@
 """What was read of an exchange outlives the worker that read it."""
 
+import pytest
+
 from relay.model import Listing
 from relay.store.client import Client
 from relay.store.tables import Table, Tables
@@ -25,3 +27,11 @@ async def test_a_table_of_another_shape_is_read_again(client: Client) -> None:
     """Two versions may share a store for a while."""
     await client.valkey.hset("relay:{x:test-b}:table", "listings", '{"a":1}')
     assert await Tables(client).load("test-b") == Table([])
+
+
+@pytest.mark.parametrize("field", ["listings", "symbols_ms", "snapshot_ms"])
+async def test_a_table_that_nobody_can_read_is_none(client: Client, field: str) -> None:
+    """It is read anew; whoever wrote it may not end a leader."""
+    await client.valkey.hset("relay:{x:odd}:table", field, b"\xff")
+    assert await Tables(client).load("odd") == Table([])
+    await client.valkey.delete("relay:{x:odd}:table")

@@ -3,12 +3,15 @@
 import msgspec
 import pytest
 
+from relay.clock import ManualClock
+from relay.config import Settings
 from relay.errors import LeaseLost, OutOfStep, StoreDown
 from relay.model import Batch, Ticker
 from relay.store.client import Client
 from relay.store.keys import Keys
 from relay.store.reader import Mark, Reader
 from relay.store.writer import Lease, Writer
+from tests.harness import open_client
 
 LIFE_MS = 10_000
 
@@ -39,6 +42,16 @@ async def test_a_lease_is_one_holders(writer: Writer, lease: Lease) -> None:
     """Two leaders would spend the budget twice."""
     assert await writer.take("b", LIFE_MS) is None
     await writer.keep(lease, LIFE_MS)
+
+
+async def test_whoever_holds_it_may_take_it_again(writer: Writer, lease: Lease) -> None:
+    """An answer may get lost, or a term end at its beginning: nobody is waited for."""
+    again = await writer.take("a", LIFE_MS)
+    assert again is not None
+    assert again.token > lease.token
+    with pytest.raises(LeaseLost):
+        await writer.keep(lease, LIFE_MS)
+    await writer.keep(again, LIFE_MS)
 
 
 async def test_a_released_lease_is_free_at_once(writer: Writer, lease: Lease) -> None:
@@ -154,6 +167,26 @@ async def test_over_a_wiped_store_only_one_goes_on(
         await writer.keep(lease, LIFE_MS)
 
 
+async def test_over_a_wiped_store_nobody_goes_on_who_was_asleep(
+    settings: Settings, valkey_url: str, keys: Keys
+) -> None:
+    """Its lease had run out, and the store has forgotten who has led since."""
+    clock = ManualClock()
+    async with open_client(valkey_url, settings, clock) as client:
+        slow, quick = (Writer(client, keys, log_entries_max=9) for _ in range(2))
+        old = await slow.take("a", LIFE_MS)
+        assert old is not None
+        clock.advance(LIFE_MS)
+        new = await quick.take("b", LIFE_MS)
+        assert new is not None
+        await client.valkey.delete(keys.lease, keys.head)
+        with pytest.raises(LeaseLost):
+            await slow.publish(old, _batch(100))
+        with pytest.raises(LeaseLost):
+            await slow.keep(old, LIFE_MS)
+        await quick.publish(new, _batch(100))
+
+
 @pytest.mark.parametrize("wrong", [Lease("b", 0), Lease("a", 1)])
 async def test_nothing_is_written_without_the_lease(
     client: Client, keys: Keys, writer: Writer, lease: Lease, wrong: Lease
@@ -246,6 +279,8 @@ async def test_forgotten_markers_raise_the_floor(
     batch = Batch(epoch="k3", previous=0, offset=100, tickers=tickers)
     await writer.publish(lease, batch)
     await writer.forget(lease, ["A-USD", "B-USD", "C-USD"], floor=100)
+    # What was forgotten stays forgotten, whatever is forgotten after it.
+    await writer.forget(lease, ["D-USD"], floor=99)
     view = await Reader(client, keys).read(None)
     assert (view.head.floor, list(view.tickers)) == (100, ["B-USD"])
 
@@ -305,3 +340,20 @@ async def test_demand_is_what_was_asked_for_lately(
     now_ms = client.clock.wall_ms()
     assert sorted(await writer.demand(now_ms - 60_000)) == ["A-USD", "B-USD"]
     assert await writer.demand(now_ms + 60_000) == []
+
+
+async def test_a_head_that_nobody_can_read_is_the_stores_fault(
+    client: Client, keys: Keys, writer: Writer
+) -> None:
+    """Whoever would lead says so and tries again, and does not end."""
+    await client.valkey.hset(keys.head, "offset", b"soon")
+    with pytest.raises(StoreDown, match="cannot be read"):
+        await writer.load()
+
+
+async def test_names_that_nobody_can_read_are_not_asked_for(
+    client: Client, keys: Keys, writer: Writer
+) -> None:
+    """Whoever writes them may not end a leader."""
+    await client.valkey.zadd(keys.demand, {b"\xff": 5, b"A-USD": 6})
+    assert await writer.demand(5) == ["A-USD"]

@@ -11,5 +11,8 @@ for i = 5, #ARGV do
     redis.call('HDEL', KEYS[3], ARGV[i])
   end
 end
-redis.call('HSET', KEYS[2], 'floor', ARGV[4])
+local floor = redis.call('HGET', KEYS[2], 'floor') or '0'
+if tonumber(ARGV[4]) > tonumber(floor) then
+  redis.call('HSET', KEYS[2], 'floor', ARGV[4])
+end
 return {'ok'}

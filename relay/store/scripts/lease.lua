@@ -19,8 +19,10 @@ if orphan then newest = asked end
 if token > newest then newest = token end
 local mine = orphan or (holder == ARGV[1] and token == asked)
 if not mine then
-  -- A holder that renews too late has lost it: somebody may have led in between.
-  if ARGV[2] ~= '0' or ends > now then return {0, newest, ends} end
+  -- A holder that renews too late has lost it: somebody may have led in between. Who
+  -- takes what he holds has not heard that he does, or has given that term up.
+  local free = ends <= now or holder == ARGV[1]
+  if ARGV[2] ~= '0' or not free then return {0, newest, ends} end
   -- The clock in the token keeps it growing over a store that was wiped.
   newest = math.max(newest + 1, now)
 end

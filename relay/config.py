@@ -1,12 +1,13 @@
 """Settings as frozen structs; the only reader of files and of the environment.
 
 No default lives here: ``config/default.toml`` holds them all, with units and reasons.
+What each variable sets stands in ``variables``.
 """
 
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from msgspec import Meta, Struct
 
 from relay.errors import ConfigError
 from relay.model import is_instrument
+from relay.variables import addressing, apply, nearest, unheeded
 
 Positive = Annotated[int, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=0)]
@@ -167,9 +169,10 @@ class Limit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``fixed`` windows begin at multiples of ``window_ms`` of the wall clock, ``rolling``
     ones end now. The budget never lets more than ``weight_max`` fall into a window.
     ``scope`` is what the exchange counts by: our egress address, or the API key.
+    ``name`` is what requests are charged to; an exchange has one limit of each.
     """
 
-    name: str
+    name: Annotated[str, Meta(pattern=r"^(weight|requests|connect|messages|credits)$")]
     weight_max: Positive
     window_ms: Positive
     kind: Literal["fixed", "rolling"]
@@ -252,10 +255,10 @@ def load(
     _merge(tree, given, str(file), origins)
     said_by = "--sim-url" if sim_url else "RELAY_SIM_URL"
     sim_url = sim_url or environ.get("RELAY_SIM_URL", "")
-    unused = _addressed(tree, environ) if sim_url else ()
+    unused = addressing(tree, environ) if sim_url else ()
     _simulate(tree, sim_url, said_by, origins)
     heeded = {name: text for name, text in environ.items() if name not in unused}
-    _apply_environment(tree, heeded, origins)
+    apply(tree, heeded, origins)
     _check_names(tree, origins)
     settings = _convert(tree, origins)
     _check(settings, origins)
@@ -342,24 +345,8 @@ def _merge(
             origins[here] = origin
 
 
-# A port has no more digits; a longer number is refused as any that is no port is.
-_PORT_DIGITS: Final = 5
 _REST: Final = ("https", "http")
 _WS: Final = ("wss", "ws")
-
-# Variables that set one value each: addresses, secrets, and who may read.
-_VARIABLES: Final = {
-    "RELAY_VALKEY_URL": ("store", "url"),
-    "RELAY_BOARD": ("board", "name"),
-    "RELAY_EGRESS": ("store", "egress"),
-    "RELAY_READING": ("doors", "reading"),
-    "RELAY_KEYS": ("doors", "keys"),
-    "RELAY_TICKET_SECRET": ("doors", "ticket_secret"),
-    "RELAY_WARM_URL": ("warm", "url"),
-    "RELAY_API_KEY": ("warm", "key"),
-    # Platforms say so where to listen, and whoever starts several servers.
-    "PORT": ("http", "port"),
-}
 
 
 def _simulate(tree: Tree, sim_url: str, origin: str, origins: dict[str, str]) -> None:
@@ -401,84 +388,14 @@ def _apply_platform(
     _merge(tree, _read(path), _short(path), origins)
 
 
-def _apply_environment(
-    tree: Tree, environ: Mapping[str, str], origins: dict[str, str]
-) -> None:
-    places = _VARIABLES | _exchange_variables(tree.get("exchanges", {}))
-    for variable, (section, rest) in places.items():
-        value = environ.get(variable, "")
-        if not value:
-            continue
-        branch: Tree = tree.setdefault(section, {})
-        *parents, key = rest.split(".")
-        for parent in parents:
-            branch = branch[parent]
-        branch[key] = _understood(variable, value)
-        origins[f"{section}.{rest}"] = variable
-
-
-def _understood(variable: str, value: str) -> str | int | list[str]:
-    """Read a variable's text as what it sets."""
-    if variable == "RELAY_KEYS":
-        return value.split(",")
-    if variable != "PORT":
-        return value
-    if value.isascii() and value.isdecimal() and len(value) <= _PORT_DIGITS:
-        return int(value)
-    raise ConfigError("PORT", "http.port", value[:80], "a port from 0 to 65535")
-
-
-def _addressed(tree: Tree, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Name the variables there are that give an exchange an address of its own."""
-    names = _exchange_variables(tree.get("exchanges", {}))
-    return tuple(name for name in names if name.endswith("_URL") and environ.get(name))
-
-
-def _exchange_variables(names: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Return the variables of exchanges, and what they set."""
-    return {
-        # Three levels deep, so the exchange's name and its key share the second.
-        f"RELAY_{name.upper().replace('-', '_')}_{key.upper()}": (
-            "exchanges",
-            f"{name}.{key}",
-        )
-        for name in names
-        for key in ("rest_url", "ws_url", "key")
-    }
-
-
-# What is read elsewhere than in the table above.
-_OTHER_VARIABLES: Final = ("RELAY_SIM_URL", "RELAY_PLATFORM", "RELAY_CONFIG")
-# Kubernetes sets these for every service, and one may well be called relay.
-_STRANGE: Final = re.compile(r"RELAY_(SERVICE|PORT)(_.*)?")
-
-
 def misspelt(environ: Mapping[str, str] | None = None) -> list[str]:
     """Name the variables that look like ours and set nothing, in a sentence each.
 
     They are no error, since others may have a relay of their own.
     """
     files = (FOLDER / "exchanges").glob("*.toml")
-    exchanges = _exchange_variables(file.stem for file in files)
-    known = [*_VARIABLES, *exchanges, *_OTHER_VARIABLES]
     environ = os.environ if environ is None else environ
-    return [
-        f"{name} sets nothing{_nearest(name, known)}"
-        for name in sorted(environ)
-        if name.startswith("RELAY_")
-        and name not in known
-        and not _STRANGE.fullmatch(name)
-    ]
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    # Only for whoever needs it: functions pay for what they import.
-    from difflib import get_close_matches  # noqa: PLC0415 - see above
-
-    # What all have in common makes nothing alike.
-    ends = {one.removeprefix("RELAY_"): one for one in known}
-    nearest = get_close_matches(name.removeprefix("RELAY_"), list(ends), n=1)
-    return f": did you mean {ends[nearest[0]]}?" if nearest else ""
+    return unheeded(environ, [file.stem for file in files])
 
 
 def _check_names(tree: Tree, origins: dict[str, str]) -> None:
@@ -497,21 +414,55 @@ def _convert(tree: Tree, origins: dict[str, str]) -> Settings:
     except msgspec.ValidationError as error:
         reason, _, place = str(error).partition(" - at `")
         key = place.removeprefix("$").removeprefix(".").rstrip("`") or "settings"
-        key, reason = _name_unknown(key, reason)
+        key, reason = _name_unknown(tree, _name_entry(tree, key), reason)
         value, reason = _find(tree, key), _plain(key, reason)
         raise _wrong(_origin(key, origins), key, value, reason) from error
 
 
-def _name_unknown(key: str, reason: str) -> tuple[str, str]:
+# The tables whose keys are names, and what stands under each.
+_ENTRIES: Final[dict[str, Any]] = {
+    "exchanges": Exchange,
+    "board.lists": tuple[str, ...],
+    "board.names": str,
+}
+_ANY_ENTRY: Final = "[...]"
+
+
+def _name_entry(tree: Tree, key: str) -> str:
+    """Put an entry's own name into a path where the library leaves it out."""
+    table, found, rest = key.partition(_ANY_ENTRY)
+    if not found:
+        return key
+    entries = _find(tree, table)
+    assert isinstance(entries, dict), "an entry of it was wrong"
+    wrong = (name for name, one in entries.items() if not _fits(one, _ENTRIES[table]))
+    return f"{table}.{next(wrong)}{rest}"
+
+
+def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401 - whatever the library takes
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+_FIELD: Final = re.compile(r"Object (contains unknown|missing required) field `(.*)`")
+
+
+def _name_unknown(tree: Tree, key: str, reason: str) -> tuple[str, str]:
     """Put a misspelt or a missing key's own name at the end of its path."""
-    for words, meant in (
-        ("Object contains unknown field `", "no such key"),
-        ("Object missing required field `", "a value"),
-    ):
-        if reason.startswith(words):
-            name = reason.removeprefix(words).rstrip("`")
-            return (name if key == "settings" else f"{key}.{name}"), meant
-    return key, reason.removeprefix("Expected ")
+    match = _FIELD.fullmatch(reason)
+    if match is None:
+        return key, reason.removeprefix("Expected ")
+    name, section = match[2], tree if key == "settings" else _find(tree, key)
+    path = name if key == "settings" else f"{key}.{name}"
+    if match[1] == "missing required":
+        return path, "a value"
+    assert isinstance(section, dict), "it has an unknown field"
+    known = [one for one in section if one != name]
+    meant = nearest(name, known) or f", only {', '.join(known)}"
+    return path, f"no such key{meant}"
 
 
 # What a pattern or a choice of ours asks for, in words: by the setting's path without
@@ -525,6 +476,7 @@ _SPELLED: Final = {
     "doors.reading": "open or keys",
     "warm.key": "letters, digits and signs of ASCII, without spaces",
     "warm.paths": "a path that begins with /",
+    "name": "weight, requests, connect, messages or credits",
     "kind": "fixed or rolling",
     "scope": "address or key",
 }
@@ -576,7 +528,8 @@ def _check(settings: Settings, origins: dict[str, str]) -> None:
         *_board_checks(settings),
         *_url_checks(settings),
         *_key_checks(settings.doors),
-        _lease_check(settings),
+        *_limit_checks(settings.exchanges),
+        *_order_checks(settings.ingest),
     ]
     for check in checks:
         if not check.holds:
@@ -631,11 +584,35 @@ def _key_checks(doors: Doors) -> list[_Checked]:
     ]
 
 
-def _lease_check(settings: Settings) -> _Checked:
-    renew_ms, lease_ms = settings.ingest.lease_renew_ms, settings.ingest.lease_ms
-    expected = f"at most half of ingest.lease_ms, which is {lease_ms}"
-    holds = renew_ms * 2 <= lease_ms
-    return _Checked("ingest.lease_renew_ms", renew_ms, expected, holds)
+def _limit_checks(exchanges: Mapping[str, Exchange]) -> list[_Checked]:
+    named = {
+        f"exchanges.{name}.limits": [limit.name for limit in exchange.limits]
+        for name, exchange in exchanges.items()
+    }
+    return [
+        _Checked(key, names, "different names", len({*names}) == len(names))
+        for key, names in named.items()
+    ]
+
+
+def _order_checks(ingest: Ingest) -> list[_Checked]:
+    """Check what must not be longer than something else, or than half of it."""
+    lease_ms, beat_ms = ingest.lease_ms, ingest.beat_ms
+    most_ms = ingest.reconnect_max_ms
+    pairs = (
+        ("lease_renew_ms", 2, "half of ingest.lease_ms", lease_ms),
+        ("align_ms", 2, "half of ingest.beat_ms", beat_ms),
+        ("reconnect_min_ms", 1, "ingest.reconnect_max_ms", most_ms),
+    )
+    return [
+        _Checked(
+            f"ingest.{name}",
+            getattr(ingest, name),
+            f"at most {words}, which is {bound_ms}",
+            getattr(ingest, name) * times <= bound_ms,
+        )
+        for name, times, words, bound_ms in pairs
+    ]
 
 
 def _is_url(url: str, schemes: tuple[str, ...]) -> bool:

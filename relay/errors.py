@@ -13,7 +13,8 @@ Nothing here decides what an error means to a client: ``delivery/faults.py`` doe
     │   │   ├── Spent          ours: the limit whose budget is used up
     │   │   └── LeftAlone      reason, until_ms
     │   ├── ExchangeDown       status or cause
-    │   └── Refused            kind (blocked, retired, key), what to do
+    │   └── Refused            kind (blocked, retired, key, request), what to do
+    │       └── UnknownSymbol  one of those that were asked for, but not which
     ├── StoreError             Valkey's
     │   ├── LeaseLost          token, newest token
     │   ├── LeaseTaken         board
@@ -26,7 +27,7 @@ Nothing here decides what an error means to a client: ``delivery/faults.py`` doe
 
 import os
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Final, Literal
 
 
 class RelayError(Exception):
@@ -39,6 +40,16 @@ def plain_reason(error: OSError) -> str:
     number = error.errno or 0
     words = os.strerror(number) if number > 0 else error.strerror or str(error)
     return words[:1].lower() + words[1:]
+
+
+# As long as a line in a log may be.
+_WORDS_MAX: Final = 300
+
+
+def one_line(words: str) -> str:
+    """Return what a stranger wrote as one line: not endless, and without signs."""
+    line = words if len(words) <= _WORDS_MAX else f"{words[:_WORDS_MAX]}…"
+    return "".join(sign if sign.isprintable() else "?" for sign in line)
 
 
 class ConfigError(RelayError):
@@ -73,7 +84,7 @@ class FrameError(ExchangeError):
 
     def __init__(self, exchange: str, channel: str, reason: str) -> None:
         super().__init__(exchange, channel, reason)
-        self.channel, self.reason = channel, reason
+        self.channel, self.reason = one_line(channel), one_line(reason)
 
     def __str__(self) -> str:
         return f"{self.exchange} {self.channel}: {self.reason}"
@@ -132,11 +143,16 @@ def left_alone(reason: str, until_ms: int) -> str:
 
 
 class ExchangeDown(ExchangeError):
-    """The exchange cannot be reached, or answers with an error of its own."""
+    """The exchange cannot be reached, or answers with an error of its own.
+
+    ``retry_after_ms`` is how long it says that it needs, 0 where it does not.
+    """
+
+    retry_after_ms = 0
 
     def __init__(self, exchange: str, cause: str) -> None:
         super().__init__(exchange, cause)
-        self.cause = cause
+        self.cause = one_line(cause)
 
     def __str__(self) -> str:
         return f"{self.exchange} cannot be read: {self.cause}"
@@ -152,12 +168,22 @@ class Refused(ExchangeError):
         advice: str,
     ) -> None:
         super().__init__(exchange, kind, advice)
-        self.kind, self.advice = kind, advice
+        self.kind, self.advice = kind, one_line(advice)
         # Who is turned away is so at every door; what is gone is one path.
         self.everywhere = kind in ("blocked", "key")
 
     def __str__(self) -> str:
         return f"{self.exchange} refuses us ({self.kind}): {self.advice}"
+
+
+class UnknownSymbol(Refused):
+    """The exchange does not know one of the symbols that a request asked for.
+
+    It does not say which: whoever asked for several finds it out by asking for fewer.
+    """
+
+    def __init__(self, exchange: str, advice: str) -> None:
+        super().__init__(exchange, "request", advice)
 
 
 class StoreError(RelayError):

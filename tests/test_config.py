@@ -7,6 +7,13 @@ import pytest
 from relay.config import hide, load
 from relay.errors import ConfigError
 
+LIMIT = """
+[[exchanges.coinbase.limits]]
+name = "weight"
+kind = "fixed"
+scope = "address"
+"""
+
 
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
@@ -110,6 +117,53 @@ def test_a_wrong_port_is_refused(text: str, platform: str) -> None:
             "expected https://host:port",
         ),
         ("[http", "file", "expected valid TOML"),
+        # Of what has names for keys, the name is part of the path, too.
+        (
+            '[exchanges.kraken]\nsnapshot_ms = "soon"',
+            "exchanges.kraken.snapshot_ms",
+            "was 'soon', expected `int`, got `str`",
+        ),
+        (
+            "[exchanges.kraken.rest]\nweight = 3",
+            "exchanges.kraken.rest",
+            "was {'weight': 3}, expected no such key: did you mean rest_url?",
+        ),
+        (
+            f"{LIMIT}weight_max = 0\nwindow_ms = 1000",
+            "exchanges.coinbase.limits[0].weight_max",
+            "was 0, expected `int` >= 1",
+        ),
+        (
+            f"{LIMIT}weight_max = 1",
+            "exchanges.coinbase.limits[0].window_ms",
+            "was absent, expected a value",
+        ),
+        ("[board.lists]\nx = [1]", "board.lists.x[0]", "was 1, expected `str`"),
+        ("[board.names]\nx = 1", "board.names.x", "was 1, expected `str`"),
+        ("[warm]\nx = 1", "warm.x", "no such key, only url, key, paths, timeout_ms"),
+        # A limit that nothing is charged to would hold nothing back.
+        (
+            LIMIT.replace('"weight"', '"wieght"') + "weight_max = 1\nwindow_ms = 1",
+            "exchanges.coinbase.limits[0].name",
+            "was 'wieght', expected weight, requests, connect, messages or credits",
+        ),
+        # Of two of one name, one would not count.
+        (
+            f"{LIMIT}weight_max = 1\nwindow_ms = 1\n" * 2,
+            "exchanges.coinbase.limits",
+            "was ['weight', 'weight'], expected different names",
+        ),
+        (
+            "[ingest]\nreconnect_min_ms = 40000",
+            "ingest.reconnect_min_ms",
+            "at most ingest.reconnect_max_ms, which is 30000",
+        ),
+        # What is live would seem not to be, between any two marks.
+        (
+            "[ingest]\nalign_ms = 9000",
+            "ingest.align_ms",
+            "at most half of ingest.beat_ms, which is 5000",
+        ),
         (
             "[exchanges.bitstamp]\nenabled = true",
             "exchanges.bitstamp",
@@ -158,7 +212,7 @@ def test_a_simulator_that_cannot_be_is_the_options_whose_address_it_is() -> None
 
 def test_a_choice_among_words_names_them(written: Path) -> None:
     """What there is to choose from is what somebody needs who chose wrongly."""
-    limit = 'name = "a"\nweight_max = 1\nwindow_ms = 1\nkind = "x"\nscope = "key"'
+    limit = 'name = "weight"\nweight_max = 1\nwindow_ms = 1\nkind = "x"\nscope = "key"'
     written.write_text(f"[[exchanges.kraken.limits]]\n{limit}")
     with pytest.raises(ConfigError, match="expected fixed or rolling"):
         load(written, environ={})

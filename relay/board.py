@@ -11,7 +11,7 @@ from typing import Final, Self
 import msgspec
 from msgspec import Struct
 
-from relay.model import Batch, Cursor, Selection
+from relay.model import Batch, Cursor, Selection, base36
 
 
 class _Place(Struct, frozen=True):
@@ -22,6 +22,14 @@ class _Place(Struct, frozen=True):
 
 
 _place: Final = msgspec.json.Decoder(_Place)
+# A board that nothing was published on is of an epoch before all others, so that its
+# cursor can be sent back like any other.
+_BEFORE: Final = "0"
+# The epoch of no board: whatever comes with it is answered whole, as a reset.
+_NEVER: Final = ""
+# Further ahead than any instance lags, and than clocks of a store that is restored from
+# an older copy differ.
+_AHEAD_MAX_MS: Final = 3_600_000
 _json: Final = msgspec.json.Encoder()
 
 
@@ -71,9 +79,10 @@ class Board:
     ) -> Self:
         """Make a board of what the store holds.
 
-        ``tickers`` may be newer than ``offset`` when they were read after it.
+        ``tickers`` may be newer than ``offset`` when they were read after it. An empty
+        ``epoch`` means that nothing was published yet.
         """
-        board = cls(epoch, offset, floor)
+        board = cls(epoch or _BEFORE, offset, floor)
         board.rows = dict(_rows(tickers))
         for row in board.rows.values():
             board.offset = max(board.offset, row.offset)
@@ -93,6 +102,19 @@ class Board:
         self.offset = batch.offset
         self.rows.update(_rows(batch.tickers))
 
+    def keep(self, held: "Board") -> None:
+        """Keep rows that were held and are newer than these: the store has lost them.
+
+        A store that came back from an older copy, with another leader than the one who
+        filled it, goes on in its epoch.
+        """
+        if held.epoch != self.epoch:
+            return
+        for name, row in held.rows.items():
+            ours = self.rows.get(name)
+            if row.offset > (self.floor if ours is None else ours.offset):
+                self.rows[name] = row
+
     def copy(self) -> "Board":
         """Return a board that stays as this one is now; rows are shared."""
         board = Board(self.epoch, self.offset, self.floor)
@@ -104,6 +126,18 @@ class Board:
         if cursor.epoch == self.epoch:
             return cursor.offset > self.offset
         return _age(cursor.epoch) > _age(self.epoch)
+
+    def heed(self, cursor: Cursor, now_ms: int) -> Cursor:
+        """Return a client's cursor as it counts here; ``now_ms`` is the store's clock.
+
+        One so far ahead that nobody can have handed it out is of no life of the board:
+        to wait for it would be to wait for ever.
+        """
+        latest_ms = max(self.offset, now_ms) + _AHEAD_MAX_MS
+        latest = max(_age(self.epoch), _age(base36(latest_ms)))
+        if cursor.offset <= latest_ms and _age(cursor.epoch) <= latest:
+            return cursor
+        return Cursor(_NEVER, cursor.selection, 0)
 
     def cursor(self, selection: Selection) -> Cursor:
         """Return the selection's place: the newest offset among its rows.
@@ -168,7 +202,8 @@ def _rows(tickers: Mapping[str, bytes]) -> Iterator[tuple[str, Row]]:
 
 def _age(epoch: str) -> tuple[int, str]:
     """Order epochs, which are times in base 36: a longer one is later."""
-    return len(epoch), epoch
+    digits = epoch.lstrip("0")
+    return len(digits), digits
 
 
 def encode(changes: Changes, *, live: bool, suffix: str = "") -> bytes:

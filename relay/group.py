@@ -66,6 +66,17 @@ class Place(Struct, frozen=True, cache_hash=True):
         """
         return cls(Cursor.parse(text), not text.partition("~")[2].startswith("d"))
 
+    @property
+    def known(self) -> bool:
+        """Whether there is a cursor, and one that can be handed back."""
+        return self.cursor is not None and bool(self.cursor.epoch)
+
+    def heeded(self, board: Board, now_ms: int) -> "Place":
+        """Return this place as it counts on a board; see ``Board.heed``."""
+        if self.cursor is None:
+            return self
+        return Place(board.heed(self.cursor, now_ms), self.live)
+
 
 NOWHERE: Final = Place()
 """A client that holds nothing yet."""
@@ -216,7 +227,7 @@ class Group:
             frame = self.frame(mailbox.place)
             if frame is not None or mailbox.due_ms <= now_ms:
                 mailbox.answer(frame)
-        for ranks in self.ranks.values():
+        for ranks in tuple(self.ranks.values()):
             ranks.ring()
 
     def close(self) -> None:
@@ -240,7 +251,6 @@ class Mailbox:
         "due_ms",
         "group",
         "limit",
-        "noticed",
         "place",
         "rung",
         "way",
@@ -258,7 +268,6 @@ class Mailbox:
         self.wrote_ms = now_ms
         self.writing = False
         self.limit: asyncio.Timeout | None = None
-        self.noticed = groups.notice
 
     def __enter__(self) -> Self:
         return self
@@ -279,11 +288,6 @@ class Mailbox:
         self._groups.move(self, group)
         self.place = place
         self.rung = self.group.rung if looked and self.group is not None else -1
-
-    @property
-    def lags(self) -> bool:
-        """Whether the bell rang for the group since this client looked."""
-        return self.group is not None and 0 <= self.rung != self.group.rung
 
     def listen(self) -> "asyncio.Future[Frame | None]":
         """Return the next frame to come, or None when the bell rings without one.
@@ -316,13 +320,6 @@ class Mailbox:
         if frame is not None:
             self.place = frame.place
             self._groups.counts.deliveries[self.way] += 1
-
-    def take_notice(self) -> bytes:
-        """Return what everybody is to be told and this client was not; empty if so."""
-        if self.noticed is self._groups.notice:
-            return b""
-        self.noticed = self._groups.notice
-        return self.noticed
 
     def wake(self) -> None:
         """Let a client that waits look around: it has hung up, for instance."""

@@ -15,7 +15,7 @@ from relay.board import Board
 from relay.clock import Clock
 from relay.config import Http, Ingest
 from relay.errors import RelayError, StoreDown
-from relay.group import Box, Counts, Groups, Mailbox, Way
+from relay.group import Box, Counts, Groups, Mailbox, Place, Way
 from relay.model import Cursor
 from relay.store.reader import Entry, Follower, Head, Mark, Reader, View
 
@@ -36,9 +36,6 @@ _DRAIN_STEPS: Final = 20
 _DRAIN_SHARE: Final = 0.7
 # Few streams end at once: nobody waits for a crowd that is not there.
 _DRAIN_STREAMS_PER_S: Final = 100
-# A board that nothing was published on is of an epoch before all others, so that its
-# cursor can be sent back like any other.
-_BEFORE: Final = "0"
 
 
 class Unready(RelayError):
@@ -191,6 +188,13 @@ class Hub:
             raise Unready("busy", "This instance serves as many clients as it may.", 5)
         return self.groups.open_as(kind, way, self.clock.monotonic_ms())
 
+    def heed(self, place: Place) -> Place:
+        """Return what a client holds as it counts here; we look where it knows more."""
+        place = place.heeded(self.board, self.clock.wall_ms())
+        if place.cursor is not None and self.board.is_behind(place.cursor):
+            self.nudge()
+        return place
+
     @property
     def draining(self) -> bool:
         """Whether clients are being sent away."""
@@ -280,15 +284,16 @@ class Hub:
         """Make what was read our own, unless what we hold is newer.
 
         A store that came back from an older copy does not take us back: its leader
-        begins a new epoch, or passes us soon.
+        begins a new epoch, or passes us soon, row by row.
         """
         self._down = self._behind = False
         head = view.head
-        board = Board.read(head.epoch or _BEFORE, head.offset, head.floor, view.tickers)
+        board = Board.read(head.epoch, head.offset, head.floor, view.tickers)
         self._hear(head.health)
         if head.alive:
             self._beat(now_ms, head.left_ms)
         if not board.is_behind(Cursor(self.board.epoch, "", self.board.offset)):
+            board.keep(self.board)
             moved = (board.epoch, board.offset) != (self.cut.epoch, self.cut.offset)
             self.board = board
             if moved and self.live and head.offset:
@@ -385,14 +390,18 @@ class Hub:
 
     async def _watch(self) -> None:
         """Read the head at each step of the grid, or when a client asks for it."""
+        loop = asyncio.get_running_loop()
+        step_s = loop.time() + self.grid_ms / 1000
         while True:
             try:
-                async with asyncio.timeout(self.grid_ms / 1000):
+                # However often clients ask for it, the step comes in time.
+                async with asyncio.timeout_at(step_s):
                     await self._nudged.wait()
-                await asyncio.sleep(_LOOK_MIN_MS / 1000)
+                    await asyncio.sleep(_LOOK_MIN_MS / 1000)
                 self._nudged.clear()
             except TimeoutError:
                 self._step()
+                step_s = loop.time() + self.grid_ms / 1000
             with suppress(StoreDown):  # which the follower notices as well
                 view = await self._reader.read([])
                 if self._compare(view.head):
@@ -424,7 +433,7 @@ class Hub:
         if head.epoch == self.board.epoch and head.floor > self.board.floor:
             self._raise_floor(head.floor, now_ms)
         seen, self._ahead_of_us = self._ahead_of_us, None
-        theirs = Cursor(head.epoch or _BEFORE, "", head.offset)
+        theirs = Cursor(head.epoch, "", head.offset)
         if not self.board.epoch or not self.board.is_behind(theirs):
             return False
         if seen is not None and self.board.is_behind(seen):

@@ -44,8 +44,9 @@ class Wire(Protocol):
 class Voice(ABC):
     """How one way out speaks to its lines. What it returns is sent as it stands."""
 
-    def __init__(self) -> None:
-        self.pump = Pump()
+    def __init__(self, pump: "Pump") -> None:
+        """Speak; voices that share a pump share its stretches."""
+        self.pump = pump
 
     @abstractmethod
     def now_ms(self) -> int:
@@ -107,6 +108,8 @@ class Ranks:
     def __init__(self, group: Group, voice: Voice, way: Way) -> None:
         self._group, self._voice, self._way = group, voice, way
         self._ranks: deque[Rank] = deque()
+        # Where newcomers stand, by what they hold; until the next write alone.
+        self._open: dict[Place, Rank] = {}
 
     def ring(self) -> None:
         """Write to everybody for whom there is something, now or very soon."""
@@ -119,14 +122,24 @@ class Ranks:
 
     def stand(self, line: "Line") -> None:
         """Let a line that looked a moment ago stand in a rank."""
-        for rank in self._ranks:
-            if rank.place == line.place and len(rank.lines) < _RANK_MAX:
-                break
-        else:
-            rank = Rank(line.place, line.rung)
+        rank = self._open.get(line.place)
+        if rank is None or rank.place != line.place or len(rank.lines) >= _RANK_MAX:
+            rank = self._open[line.place] = Rank(line.place, line.rung)
             self._ranks.append(rank)
         rank.lines[line] = line.wire.write
         line.rank = rank
+
+    def forget(self, rank: Rank) -> None:
+        """Forget a rank in which nobody stands any more."""
+        self._ranks.remove(rank)
+        if self._open.get(rank.place) is rank:
+            del self._open[rank.place]
+        self._go_when_empty()
+
+    def _go_when_empty(self) -> None:
+        """Leave the group, to which another one comes when somebody stands again."""
+        if not self._ranks:
+            self._group.ranks.pop(self._voice, None)
 
     def write(self, until_s: float) -> bool:
         """Write for so long at most; True when everybody has everything."""
@@ -137,8 +150,8 @@ class Ranks:
             self._ranks.rotate(-1)
             if left > 1 and loop.time() >= until_s:
                 return False
-        if len(self._ranks) > 1:
-            self._close_ranks()
+        self._close_ranks()
+        self._go_when_empty()
         return True
 
     def _tell(self, rank: Rank, now_ms: int) -> None:
@@ -149,19 +162,21 @@ class Ranks:
             counts.conflated += max(missed, 0) * size
             counts.deliveries[self._way] += size
             rank.place = frame.place
-            rank.write(self._voice.tell(frame), now_ms)
+            told = self._voice.tell(frame)
+            if told:
+                rank.write(told, now_ms)
 
     def _close_ranks(self) -> None:
         """Join ranks that have come to the same place; forget the empty ones."""
         kept: deque[Rank] = deque()
-        last: dict[Place, Rank] = {}
+        self._open.clear()
         for rank in self._ranks:
-            into = last.get(rank.place)
+            into = self._open.get(rank.place)
             if into is not None and len(into.lines) + len(rank.lines) <= _RANK_MAX:
                 into.take_in(rank)
             elif rank.lines:
                 kept.append(rank)
-                last[rank.place] = rank
+                self._open[rank.place] = rank
         self._ranks = kept
 
 
@@ -207,12 +222,13 @@ class Line(Mailbox):
     ``rank`` is where it stands; None while a write drains.
     """
 
-    __slots__ = ("_voice", "_wrote_ms", "rank", "wire")
+    __slots__ = ("_noticed", "_voice", "_wrote_ms", "rank", "wire")
 
     wire: Wire
 
     def __init__(self, groups: Groups, way: Way, now_ms: int) -> None:
         self.rank: Rank | None = None
+        self._noticed = groups.notice
         super().__init__(groups, way, now_ms)
 
     @property
@@ -265,7 +281,10 @@ class Line(Mailbox):
 
     def leave(self) -> None:
         """Go: the connection is lost, or was given back."""
+        rank = self.rank
         self.step_out()
+        if rank is not None and not rank.lines:
+            self._ranks().forget(rank)
         self._groups.close(self)
 
     def cut(self) -> bool:
@@ -293,8 +312,10 @@ class Line(Mailbox):
 
     def _news(self) -> bytes:
         """Return what this client was not told yet."""
-        notice = self.take_notice()
-        chunk = self._voice.notice(notice) if notice else b""
+        chunk, notice = b"", self._groups.notice
+        if notice is not self._noticed:
+            self._noticed = notice
+            chunk = self._voice.notice(notice)
         frame = self.look()
         if frame is not None:
             self.place = frame.place

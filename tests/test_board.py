@@ -5,7 +5,7 @@ import json
 import pytest
 
 from relay.board import Board, encode
-from relay.model import Batch, Cursor, Selection, Ticker
+from relay.model import Batch, Cursor, Selection, Ticker, base36
 
 PAIR = Selection.of(["BTC-USD", "ETH-USD"])
 
@@ -93,6 +93,70 @@ def test_a_cursor_ahead_of_the_board_is_known_as_such(
 ) -> None:
     """Nothing older may ever answer it."""
     assert _board().is_behind(cursor) is behind
+
+
+@pytest.mark.parametrize(
+    ("epoch", "floor", "offsets"),
+    [
+        ("k3", 0, {"BTC-USD": 25, "ETH-USD": 20, "SOL-USD": 30, "XMR-USD": 7}),
+        ("k3", 7, {"BTC-USD": 25, "ETH-USD": 20, "SOL-USD": 30}),
+        ("k2", 0, {"BTC-USD": 10, "ETH-USD": 20, "SOL-USD": 30}),
+    ],
+)
+def test_what_was_held_is_kept_where_the_store_has_lost_it(
+    epoch: str, floor: int, offsets: dict[str, int]
+) -> None:
+    """Of the same epoch, unless it is newer there or was forgotten there."""
+    held = {"BTC-USD": _ticker(25), "ETH-USD": _ticker(5), "XMR-USD": _ticker(7)}
+    board = _board()
+    board.floor = floor
+    board.keep(Board.read(epoch, 25, 0, held))
+    assert {name: row.offset for name, row in board.rows.items()} == offsets
+    assert board.offset == 30
+
+
+HOUR_MS = 3_600_000
+NOW_MS = 1_763_635_200_000
+
+
+@pytest.mark.parametrize(
+    ("cursor", "counts"),
+    [
+        (Cursor("k3", PAIR.hash, 30), True),
+        (Cursor("k3", PAIR.hash, NOW_MS + HOUR_MS), True),
+        (Cursor("k3", PAIR.hash, NOW_MS + HOUR_MS + 1), False),
+        (Cursor(base36(NOW_MS + HOUR_MS), PAIR.hash, 1), True),
+        (Cursor(base36(NOW_MS + HOUR_MS + 1), PAIR.hash, 1), False),
+        (Cursor("zzzzzzzzzzzz", PAIR.hash, 1), False),
+    ],
+)
+def test_a_cursor_that_nobody_can_have_handed_out_is_of_no_life_of_the_board(
+    cursor: Cursor,
+    counts: bool,  # noqa: FBT001 - one column of a table
+) -> None:
+    """An hour is more than any instance lags; to wait for more is to wait for ever."""
+    board = _board()
+    heeded = board.heed(cursor, NOW_MS)
+    assert (heeded == cursor) is counts
+    if not counts:
+        assert not board.is_behind(heeded)
+        assert board.changes(PAIR, heeded).reset
+
+
+def test_a_board_ahead_of_the_clock_knows_its_own_cursors() -> None:
+    """Its numbers and its epoch never go back, whatever the clock has done since."""
+    board = Board.read("zzzzzzzzzzzz", 10**15, 0, {})
+    own = Cursor("zzzzzzzzzzzz", PAIR.hash, 10**15 + HOUR_MS)
+    assert board.heed(own, NOW_MS) == own
+
+
+@pytest.mark.parametrize(("epoch", "behind"), [("0k4", True), ("00000k2", False)])
+def test_zeros_before_an_epoch_make_it_no_later(
+    epoch: str,
+    behind: bool,  # noqa: FBT001 - one column of a table
+) -> None:
+    """Nobody has to write a number as we do."""
+    assert _board().is_behind(Cursor(epoch, PAIR.hash, 1)) is behind
 
 
 def test_a_body_is_json_of_the_contract() -> None:

@@ -24,7 +24,7 @@ class Speech(Voice):
     """Says bodies, a line each, at a time that a test sets."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(rank.Pump())
         self.at_ms = 0
         self.renewed: list[Selection] = []
 
@@ -397,3 +397,45 @@ async def test_a_pace_is_kept_by_lines() -> None:
     assert len(wire.sent) == 2
     await eventually(lambda: len(wire.sent) == 3)
     assert wire.prices == {"BTC-USD": "13"}
+
+
+async def test_places_that_nobody_holds_any_more_are_forgotten() -> None:
+    """A board may be quiet for hours, while clients come with any cursor and go."""
+    stage = Stage()
+    stage.admit(Wish(PAIR), place_at(10))
+    for offset in range(100):
+        line, _ = stage.admit(Wish(PAIR), place_at(1000 + offset))
+        line.leave()
+    assert len(ranks_of(stage)) == 1
+
+
+async def test_a_voice_that_nobody_hears_is_forgotten() -> None:
+    """Older streams have one for each way to spell what is asked."""
+    stage = Stage()
+    stage.admit(Wish(PAIR), place_at(10))
+    stays, stage.voice = stage.voice, Speech()
+    for blocked in (False, True):
+        line, wire = stage.admit(Wish(PAIR), place_at(10))
+        wire.blocked = blocked
+        stage.publish("BTC-USD")
+        line.leave()
+        stage.publish("BTC-USD")
+    assert set(stage.find(Wish(PAIR)).ranks) == {stays}
+
+
+async def test_what_says_nothing_is_not_written() -> None:
+    """And is no sign of life: the next one comes when it is due."""
+    stage = Stage()
+
+    class Mute(Speech):
+        def tell(self, frame: Frame) -> bytes:
+            del frame
+            return b""
+
+    stage.voice = Mute()
+    _, wire = stage.admit(Wish(PAIR), place_at(10))
+    stage.voice.at_ms = QUIET_MS - 1
+    stage.publish("BTC-USD")
+    assert wire.sent == [HELLO]
+    stage.sweep(QUIET_MS)
+    assert wire.sent == [HELLO, PULSE]

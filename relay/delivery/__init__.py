@@ -5,16 +5,19 @@ may be sent to any route: as ``If-None-Match`` of a read, as ``cursor=`` of a re
 poll or a stream, as ``Last-Event-ID``, or in a message of a WebSocket. What comes back
 is the newest value of every selected instrument that changed since, and never anything
 older than what the client holds. Another selection is answered whole; another life of
-the board is answered whole and marked ``reset``.
+the board is answered whole and marked ``reset``, and so is a cursor so far ahead that
+nobody can have handed it out.
 
 ::
 
     query      what is asked for                                          pure
-    contract   the table of routes; describe writes it out, examples has  pure
-               a body of each kind
+    contract   the table of routes; parameters and bodies are its parts,  pure
+               examples has a body of each kind, describe writes it out
     answer     status, headers, body; when a 304 says it all
     newest     where a read comes from: the hub, or the store
     rest poll sse ws                                the four ways out
+    events     how a stream of events is opened; carry takes it where the server
+               keeps the connection
     compat compat_rest compat_sse compat_ws         the older names and payloads
     symbols value status metrics page               what else there is
     entrance   what every request comes through:

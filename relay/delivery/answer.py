@@ -240,6 +240,18 @@ async def read_body(receive: Receive, *, most: int) -> bytes:
     return bytes(body)
 
 
+def answer_about(method: str, methods: Iterable[str]) -> Answer:
+    """Answer a method that a route does not take: OPTIONS asks which it does.
+
+    Raises:
+        MethodNotAllowedException: it is another one.
+    """
+    allow = ", ".join(sorted({*methods, "OPTIONS"}))
+    if method != "OPTIONS":
+        raise MethodNotAllowedException(headers={"allow": allow})
+    return Answer(204, [(b"allow", allow.encode())])
+
+
 def route(
     paths: str | list[str],
     methods: Sequence[str],
@@ -252,7 +264,6 @@ def route(
     A plain ASGI application inside Litestar: reading a price costs no more than
     finding it. ``opt["methods"]`` says what it takes.
     """
-    allow = ", ".join(sorted({*methods, "OPTIONS"}))
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -261,10 +272,8 @@ def route(
         method = scope["method"]
         if method in methods:
             answer = await handle(scope, receive)
-        elif method == "OPTIONS":
-            answer = Answer(204, [(b"allow", allow.encode())])
         else:
-            raise MethodNotAllowedException(headers={"allow": allow})
+            answer = answer_about(method, methods)
         seen[(scope["path_template"], answer.status)] += 1
         await send_answer(answer, send, head=method == "HEAD")
 

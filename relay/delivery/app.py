@@ -29,7 +29,7 @@ from relay.delivery import (
     ws,
 )
 from relay.delivery.answer import READ, Answer, Seen, route
-from relay.delivery.contract import Told
+from relay.delivery.bodies import Told
 from relay.delivery.cors import Cors
 from relay.delivery.demand import Demand
 from relay.delivery.doors import TICKET, Doors
@@ -78,8 +78,10 @@ class Parts:
         self.settings, self.clock, self.hub = settings, clock, hub
         self.reader = Reader(client, Keys(settings.board.name))
         self.names = Names(settings.board)
-        self.newest = Newest(self.reader, hub)
-        self.demand = Demand(self.reader, settings.http, settings.board, clock)
+        self.newest = Newest(self.reader, hub, clock)
+        self.demand = Demand(
+            self.reader, settings.http, settings.board, clock, self._read_epoch
+        )
         self.prices = rest.Prices(self.newest, self.demand, self.names, settings.http)
         self.seen: Seen = Seen()
         self.since_ms = clock.monotonic_ms()
@@ -88,6 +90,9 @@ class Parts:
         self.doors = Doors(settings.doors, clock)
         self.cors = Cors(settings.doors.origins, settings.doors.preflight_ms)
         self.gate = self._make_gate()
+
+    def _read_epoch(self) -> str:
+        return "" if self.hub is None else self.hub.board.epoch
 
     def app(self) -> Litestar:
         """Return the application that these parts make."""

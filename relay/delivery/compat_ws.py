@@ -16,7 +16,6 @@ from typing import Any, Final
 import msgspec
 from litestar import WebSocket, asgi, websocket
 from litestar.enums import HttpMethod, ScopeType
-from litestar.exceptions import MethodNotAllowedException
 from litestar.types import ControllerRouterHandler, HTTPScope, Receive, Scope, Send
 
 from relay.delivery import ws
@@ -41,19 +40,9 @@ _PACE_SHARE: Final = 0.9
 # How long an early update waits for the group's next, which comes within the pace.
 _PATIENCE_SHARE: Final = 1.25
 
+_INSTEAD: Final = "/api/prices"
 _PONG_TEXT: Final = "pong"
 _PONG: Final = '{"type":"pong"}'
-
-
-class NoSocket(RequestError):
-    """A plain request where only a WebSocket is."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "upgrade_required",
-            "This route is a WebSocket.",
-            "Open it with a WebSocket client, or read /api/prices.",
-        )
 
 
 class Session(ws.Session):
@@ -198,16 +187,15 @@ def routes(hub: Hub, parts: Parts, seen: Seen) -> list[ControllerRouterHandler]:
         if scope["type"] == ScopeType.WEBSOCKET:
             await sockets.serve(scope, receive, send)
             return
-        if scope["method"] != HttpMethod.GET:
-            raise MethodNotAllowedException(headers={"allow": "GET"})
-        raise NoSocket
+        assert scope["type"] == ScopeType.HTTP
+        await ws.answer_plainly(scope, send, _INSTEAD, seen)
 
     async def serve_one(socket: WebSocket[Any, Any, Any]) -> None:
         symbol = read_symbol(socket.scope["path_params"])
         await sockets.serve(socket.scope, socket.receive, socket.send, symbol)
 
     async def refuse(_scope: HTTPScope, _receive: Receive) -> Answer:
-        raise NoSocket
+        raise ws.NoSocket(_INSTEAD)
 
     one = [f"{PATH}/{{symbol:str}}", f"{PATH}/{{symbol:str}}/{{currency:str}}"]
     return [

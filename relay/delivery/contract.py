@@ -1,90 +1,22 @@
 """The contract of the routes: one table of what may be asked and is answered.
 
 Pure. What the routes do stands in their own modules, and a test compares the two;
-``describe`` writes the table out, ``examples`` has a body of each kind.
+``describe`` writes the table out, ``parameters`` and ``bodies`` are what it is made of,
+``examples`` has a body of each kind.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Final
 
-from msgspec import Meta, Struct, field
+from msgspec import Struct
 
-from relay.config import Settings
-from relay.delivery import compat, compat_counts
-from relay.delivery.query import ALWAYS, FIELDS
+from relay.delivery import compat, compat_counts, parameters
+from relay.delivery.bodies import Alive, Points, Prices, Ready
+from relay.delivery.parameters import Parameter
 from relay.delivery.status import Page
 from relay.delivery.symbols import Table
 from relay.delivery.ticket import Ticket
-from relay.delivery.value import NAME_PATTERN, Portfolio, Worth
-from relay.model import Ticker
-
-
-class Fault(Struct, frozen=True):
-    """What a client is told of an error: a stable code, a sentence, what to do."""
-
-    code: str
-    sentence: str
-    hint: str
-
-
-class Told(Struct, frozen=True):
-    """The body of every error."""
-
-    error: Fault
-
-
-class Prices(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The body that reads, polls, stream events and WebSocket updates share.
-
-    ``missing`` names well-formed instruments without a value, ``gone`` those removed
-    since the cursor. ``reset`` is there, true, when everything is sent anew and what
-    the client holds is to be thrown away.
-    """
-
-    cursor: str
-    as_of_ms: int
-    live: bool
-    prices: dict[str, Ticker]
-    missing: list[str]
-    gone: list[str]
-    reset: bool = False
-
-
-class Points(Struct, frozen=True):
-    """The last minutes of one instrument, oldest first.
-
-    A point is two things: Unix milliseconds, and the price then.
-    """
-
-    symbol: str
-    points: list[Annotated[list[int | str], Meta(min_length=2, max_length=2)]]
-
-
-class Alive(Struct, frozen=True):
-    """The body of ``/healthz``."""
-
-    alive: bool
-
-
-class Ready(Struct, frozen=True):
-    """The body of ``/readyz``."""
-
-    ready: bool
-
-
-class Parameter(Struct, frozen=True):
-    """One parameter of a path, a query or a header.
-
-    ``schema`` is JSON Schema; of an array the members are separated by commas. Those of
-    a path are always needed.
-    """
-
-    name: str
-    place: str
-    means: str
-    example: str
-    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
-    needed: bool = False
+from relay.delivery.value import Portfolio, Worth
 
 
 class Header(Struct, frozen=True):
@@ -115,141 +47,6 @@ class Operation(Struct, frozen=True, kw_only=True):
     status: int = 200
     conditional: bool = False
     head: bool = True
-
-
-_CURSOR_TEXT: Final = r"[0-9a-z]{1,12}\.[0-9a-z]{1,13}\.[0-9]{1,16}(~.*)?"
-_AMOUNT: Final = r"\s*[0-9]{1,20}(\.[0-9]{1,20})?\s*"
-
-
-def _text(pattern: str) -> dict[str, Any]:
-    return {"type": "string", "pattern": f"^{pattern}$"}
-
-
-def _several(pattern: str) -> dict[str, Any]:
-    """Return the schema of texts in a row."""
-    return {"type": "array", "items": _text(pattern), "minItems": 1}
-
-
-_SYMBOL: Final = Parameter(
-    "symbol",
-    "path",
-    "An instrument by any of its names: BTC-USD, btc-usd, BTC%2FUSD, BTC, bitcoin.",
-    "BTC-USD",
-    _text(NAME_PATTERN),
-)
-_SYMBOLS: Final = Parameter(
-    "symbols",
-    "query",
-    "Instruments by any of their names, separated by commas; neither this nor a list "
-    "is the whole board. At most some hundreds at once, and not together with list.",
-    "BTC-USD,ETH-USD",
-    _several(NAME_PATTERN),
-)
-_LIST: Final = Parameter(
-    "list", "query", "A named list in place of symbols; see /v1/symbols.", "majors"
-)
-_FIELDS: Final = Parameter(
-    "fields",
-    "query",
-    f"Only these fields of each ticker: {', '.join(FIELDS)}. "
-    "offset, stale and via always stay.",
-    "price,change_24h_pct",
-    {
-        "type": "array",
-        "items": {"type": "string", "enum": [*FIELDS, *sorted(ALWAYS)]},
-        "minItems": 1,
-    },
-)
-_CURSOR: Final = Parameter(
-    "cursor",
-    "query",
-    "A cursor from any earlier answer, of whichever route: only what changed since is "
-    "answered. It is opaque.",
-    "k3f9.7qx.1763635200123",
-    _text(_CURSOR_TEXT),
-)
-_WAIT: Final = Parameter(
-    "wait",
-    "query",
-    "How long the answer may be held, for example 20s; rounded down to a few fixed "
-    "values.",
-    "20s",
-    _text("[0-9]{1,9}(ms|s)?"),
-)
-_ALIGN: Final = Parameter(
-    "align",
-    "query",
-    "0 answers at once when something changes, for clients with no cache between; "
-    "left out, all clients are answered on a common grid.",
-    "0",
-)
-_EVERY: Final = Parameter(
-    "every", "query", "The pace, from a fixed set, for example 500ms or 2s.", "500ms"
-)
-_NONE_MATCH: Final = Parameter(
-    "If-None-Match",
-    "header",
-    "The ETag of an earlier answer, several, or *: 304 when one holds.",
-    '"k3f9.7qx.1763635200123"',
-)
-_LAST_ID: Final = Parameter(
-    "Last-Event-ID",
-    "header",
-    "Where to go on from; it wins over cursor.",
-    "k3f9.7qx.1763635200123",
-    _text(f"({_CURSOR_TEXT})?"),
-)
-_OLDER_ID: Final = Parameter(
-    "symbol",
-    "path",
-    "An instrument by any of its names: bitcoin, BTC, BTC/USD, btc-usd.",
-    "bitcoin",
-    {"type": "string", "minLength": 1},
-)
-_OLDER_IDS: Final = Parameter(
-    "ids",
-    "path",
-    "Instruments by any of their names, in a row.",
-    "btc,eth,sol",
-    {
-        "type": "array",
-        "items": {"type": "string", "minLength": 1},
-        "minItems": 1,
-    },
-)
-_PAIRS: Final = Parameter(
-    "pairs",
-    "query",
-    "Instruments by any of their names.",
-    "BTC/USD,ETH/USD",
-    _several(NAME_PATTERN),
-    needed=True,
-)
-_HOLDINGS: Final = Parameter(
-    "holdings",
-    "query",
-    "Instruments with amounts; all are quoted in one currency.",
-    "BTC-USD:0.5,ETH-USD:2",
-    _several(rf"{NAME_PATTERN}:{_AMOUNT}"),
-    needed=True,
-)
-
-
-def choices(settings: Settings) -> dict[str, list[str]]:
-    """Return the values of those parameters that take only some; settings say which."""
-    http, align_ms = settings.http, settings.ingest.align_ms
-    whole = [ms for ms in http.paces_ms if not ms % 1000]
-    aligned = ["0", f"{align_ms}ms"]
-    if not align_ms % 1000:
-        aligned.append(f"{align_ms // 1000}s")
-    return {
-        "list": sorted(settings.board.lists),
-        "every": [
-            *(f"{ms}ms" for ms in http.paces_ms),
-            *(f"{ms // 1000}s" for ms in whole),
-        ],
-        "align": aligned,
-    }
 
 
 # The headers of answers.
@@ -348,7 +145,13 @@ OPERATIONS: Final = (
         summary="Current values",
         means="The newest ticker of each selected instrument. The ETag is the cursor; "
         "with cursor= only what changed since is answered, at once.",
-        parameters=(_SYMBOLS, _LIST, _FIELDS, _CURSOR, _NONE_MATCH),
+        parameters=(
+            parameters.SYMBOLS,
+            parameters.LIST,
+            parameters.ONLY_FIELDS,
+            parameters.CURSOR,
+            parameters.NONE_MATCH,
+        ),
         errors=(400, 429, 503),
         body=Prices,
         conditional=True,
@@ -359,7 +162,12 @@ OPERATIONS: Final = (
         summary="Current value of one instrument",
         means="The same body with one instrument. One that is well-formed and unknown "
         "is missing, which is no error.",
-        parameters=(_SYMBOL, _FIELDS, _CURSOR, _NONE_MATCH),
+        parameters=(
+            parameters.SYMBOL,
+            parameters.ONLY_FIELDS,
+            parameters.CURSOR,
+            parameters.NONE_MATCH,
+        ),
         errors=(400, 429, 503),
         body=Prices,
         conditional=True,
@@ -369,7 +177,7 @@ OPERATIONS: Final = (
         path="/v1/prices/{symbol}/recent",
         summary="The last minutes of one instrument",
         means="A point each ten seconds, for sparklines.",
-        parameters=(_SYMBOL, _NONE_MATCH),
+        parameters=(parameters.SYMBOL, parameters.NONE_MATCH),
         errors=(400, 429, 503),
         body=Points,
         conditional=True,
@@ -380,7 +188,14 @@ OPERATIONS: Final = (
         summary="Wait for a change",
         means="Answers when something selected has changed since the cursor, or when "
         "the wait is over; always with a cursor to ask again with.",
-        parameters=(_SYMBOLS, _LIST, _FIELDS, _CURSOR, _WAIT, _ALIGN),
+        parameters=(
+            parameters.SYMBOLS,
+            parameters.LIST,
+            parameters.ONLY_FIELDS,
+            parameters.CURSOR,
+            parameters.WAIT,
+            parameters.ALIGN,
+        ),
         errors=(400, 429, 503),
         body=Prices,
         headers=HELD,
@@ -391,7 +206,14 @@ OPERATIONS: Final = (
         means="Each event's data is the body of a read, its id the cursor. An event "
         "named status says which sources live, when that changes. The stream ends "
         "after some minutes and says when to come back.",
-        parameters=(_SYMBOLS, _LIST, _FIELDS, _CURSOR, _EVERY, _LAST_ID),
+        parameters=(
+            parameters.SYMBOLS,
+            parameters.LIST,
+            parameters.ONLY_FIELDS,
+            parameters.CURSOR,
+            parameters.EVERY,
+            parameters.LAST_ID,
+        ),
         errors=(400, 429, 503),
         kind="text/event-stream",
         headers=STREAMED,
@@ -410,7 +232,7 @@ OPERATIONS: Final = (
         summary="What exists",
         means="Every instrument that a source lists, the named lists, and what else "
         "instruments may be called.",
-        parameters=(_NONE_MATCH,),
+        parameters=(parameters.NONE_MATCH,),
         errors=(400, 429, 503),
         body=Table,
         conditional=True,
@@ -420,7 +242,7 @@ OPERATIONS: Final = (
         path="/v1/value",
         summary="What holdings are worth",
         means="Exact decimal arithmetic on the newest prices. Kept by nobody.",
-        parameters=(_HOLDINGS,),
+        parameters=(parameters.HOLDINGS,),
         errors=(400, 429, 503),
         body=Worth,
         headers=PRIVATE,
@@ -486,7 +308,7 @@ OPERATIONS: Final = (
         summary="All prices, in the older shape",
         means="Assets under their lower-case names where they have one. The source is "
         "where most prices come from.",
-        parameters=(_NONE_MATCH,),
+        parameters=(parameters.NONE_MATCH,),
         errors=(503,),
         body=compat.AllPrices,
         conditional=True,
@@ -497,7 +319,7 @@ OPERATIONS: Final = (
         summary="One price, in the older shape",
         means="Under the id that was asked for. cached is true when the price is old, "
         "and while nothing streams.",
-        parameters=(_OLDER_ID, _NONE_MATCH),
+        parameters=(parameters.OLDER_ID, parameters.NONE_MATCH),
         errors=(404, 429, 503),
         body=compat.OnePrice,
         conditional=True,
@@ -507,7 +329,7 @@ OPERATIONS: Final = (
         path="/api/prices/bulk/{ids}",
         summary="Some prices, in the older shape",
         means="Under the ids that were asked for; ids without a price are missing.",
-        parameters=(_OLDER_IDS, _NONE_MATCH),
+        parameters=(parameters.OLDER_IDS, parameters.NONE_MATCH),
         errors=(400, 429, 503),
         body=compat.Bulk,
         conditional=True,
@@ -552,7 +374,7 @@ OPERATIONS: Final = (
         summary="Prices as Server-Sent Events, in the older shape",
         means="One event for each pair and change, the newest known price first. price "
         "is the decimal text as a JSON number, priceText the same as text.",
-        parameters=(_PAIRS,),
+        parameters=(parameters.PAIRS,),
         errors=(400, 429, 503),
         kind="text/event-stream",
         headers=STREAMED,
@@ -570,7 +392,7 @@ OPERATIONS: Final = (
         path="/ws/prices/{symbol}",
         summary="One price over a WebSocket, in the older shape",
         means="The same with one price, under the id that was asked for.",
-        parameters=(_OLDER_ID,),
+        parameters=(parameters.OLDER_ID,),
         errors=(426, 429),
         status=101,
         head=False,

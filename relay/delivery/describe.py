@@ -10,20 +10,19 @@ from typing import Any, Final
 import msgspec
 
 from relay import __version__
+from relay.delivery.bodies import Fault, Told
 from relay.delivery.contract import (
     MEANING,
     NOW,
     OF_BODY,
     OF_ERROR,
     OPERATIONS,
-    Fault,
     Header,
     Operation,
-    Parameter,
-    Told,
 )
 from relay.delivery.doors import ADMIN, ANYBODY, HOLDER, TICKETED, needed
 from relay.delivery.examples import BODIES, FAULTS, MESSAGES, TEXTS
+from relay.delivery.parameters import Parameter
 
 Tree = dict[str, Any]
 Choices = Mapping[str, Sequence[str]]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from relay.delivery import compat, compat_counts
-from relay.delivery.contract import Alive, Fault, Points, Prices, Ready
+from relay.delivery.bodies import Alive, Fault, Points, Prices, Ready
 from relay.delivery.status import Page
 from relay.delivery.symbols import Table
 from relay.delivery.ticket import Ticket

@@ -12,7 +12,7 @@ from litestar.exceptions import (
 )
 from msgspec import Struct
 
-from relay.delivery.contract import Fault
+from relay.delivery.bodies import Fault
 from relay.delivery.doors import Locked
 from relay.delivery.gate import TooMany
 from relay.errors import RequestError, StoreDown

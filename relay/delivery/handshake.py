@@ -9,7 +9,7 @@ import msgspec
 from litestar.types import Scope, Send
 
 from relay.delivery.answer import JSON, NO_STORE, NOSNIFF
-from relay.delivery.contract import Told
+from relay.delivery.bodies import Told
 from relay.delivery.faults import fault_of, headers_of, status_of
 
 _TRY_LATER: Final = 1013

@@ -1,15 +1,15 @@
 """A client's connection: has it hung up, hanging up on it, and handing it over.
 
-What is sent over it stands in ``sse``, ``ws`` and ``rank``.
+What is sent over it stands in ``events``, ``ws`` and ``rank``.
 """
 
 import asyncio
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
-from litestar.types import Receive, Scope
+from litestar.types import Scope
 
 from relay.rank import Wire
 
@@ -49,21 +49,6 @@ def when_gone(scope: Scope, call: Callable[[], None]) -> None:
         tell(call)
 
 
-def has_hung_up(receive: Receive) -> bool:
-    """Tell whether a client has hung up, without waiting until it does.
-
-    Takes one step of ``receive``: it answers at once when there is something to say,
-    and is closed again where it would wait. So an idle client costs no second task.
-    """
-    steps = receive().__await__()
-    try:
-        next(steps)
-    except StopIteration as answer:
-        return bool(answer.value["type"].endswith(".disconnect"))
-    steps.close()
-    return False
-
-
 async def hang_up(scope: Scope) -> None:
     """End the connection of a client that takes nothing; what it was sent is lost.
 
@@ -82,15 +67,22 @@ def chunked(body: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(body), body) if body else b""
 
 
-def wire_of(scope: Scope) -> Wire | None:
+class Lent(Wire, Protocol):
+    """A connection that is handed over."""
+
+    @property
+    def chunks(self) -> bool:
+        """Whether it takes the body as ``chunked`` frames it; else its end ends it."""
+
+
+def wire_of(scope: Scope) -> Lent | None:
     """Return the connection, if it can be handed over once the head is sent.
 
-    It then takes the body as ``chunked`` frames it. None on another server, and for
-    what is out of the ordinary: an older HTTP, a body that is still to come, other
-    requests before or behind this one.
+    None on another server, and for what is out of the ordinary: a body that is still to
+    come, other requests before or behind this one.
     """
     offers: dict[Any, Any] = scope.get("extensions") or {}
-    return cast("Wire | None", offers[WIRE]()) if WIRE in offers else None
+    return cast("Lent | None", offers[WIRE]()) if WIRE in offers else None
 
 
 def when_over(scope: Scope, call: Callable[[], None]) -> None:

@@ -4,6 +4,7 @@ The same for people stands in ``status``. Nothing is counted here: what others c
 read when somebody asks.
 """
 
+import asyncio
 from collections.abc import Iterator
 
 from litestar.types import HTTPScope, Receive
@@ -49,6 +50,8 @@ class Metrics(Collector):
         """Yield every number as it is now."""
         uptime_s = (self._clock.monotonic_ms() - self._since_ms) / 1000
         yield _gauge("uptime_seconds", "Since the application was made.", uptime_s)
+        tasks = len(asyncio.all_tasks())
+        yield _gauge("tasks", "Tasks of the event loop; a stream needs none.", tasks)
         build = GaugeMetricFamily("relay_build", "The version.", labels=["version"])
         build.add_metric([__version__], 1)
         yield build

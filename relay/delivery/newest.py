@@ -7,14 +7,12 @@ import asyncio
 from typing import Final
 
 from relay.board import Board
+from relay.clock import Clock
 from relay.errors import StoreDown
 from relay.hub import Hub
-from relay.model import Selection
+from relay.model import Cursor, Selection
 from relay.store.reader import Reader
 
-# A board nothing was published on yet is of an epoch before all others, so that its
-# cursor can be sent back as any other.
-_BEFORE: Final = "0"
 # Who holds a board asks a store that says nothing no longer than this: old prices that
 # say so are better than late ones.
 _PATIENCE_S: Final = 0.5
@@ -23,13 +21,17 @@ _PATIENCE_S: Final = 0.5
 class Newest:
     """Where reads come from: the hub's board, or the store in one round trip."""
 
-    def __init__(self, reader: Reader, hub: Hub | None) -> None:
-        self._reader, self._hub = reader, hub
+    def __init__(self, reader: Reader, hub: Hub | None, clock: Clock) -> None:
+        self._reader, self._hub, self._clock = reader, hub, clock
 
     def catch_up(self) -> None:
         """Look at the store now: a client knows more than we do."""
         if self._hub is not None:
             self._hub.nudge()
+
+    def heed(self, board: Board, cursor: Cursor) -> Cursor:
+        """Return a client's cursor as it counts on a board; see ``Board.heed``."""
+        return board.heed(cursor, self._clock.wall_ms())
 
     def held(self) -> tuple[Board, bool] | None:
         """Return the board that is held, and whether it is live; None to look first."""
@@ -58,5 +60,10 @@ class Newest:
                 raise
             return held, False
         head = view.head
-        board = Board.read(head.epoch or _BEFORE, head.offset, head.floor, view.tickers)
+        board = Board.read(head.epoch, head.offset, head.floor, view.tickers)
+        if held is not None:
+            # A store of an older copy takes nobody back.
+            if board.is_behind(Cursor(held.epoch, "", held.offset)):
+                return held, head.alive
+            board.keep(held)
         return board, head.alive

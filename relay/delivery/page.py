@@ -114,8 +114,8 @@ def _write_page() -> bytes:
 
 
 def _describe(settings: Settings) -> bytes:
-    from relay.delivery.contract import choices  # noqa: PLC0415 - as for ``Page``
     from relay.delivery.describe import describe  # noqa: PLC0415 - as for ``Page``
+    from relay.delivery.parameters import choices  # noqa: PLC0415 - as for ``Page``
 
     return describe(choices(settings))
 

@@ -130,6 +130,7 @@ class Poll:
         question = read_question(
             scope["query_string"], self._names, self._http, align_ms=hub.align_ms
         )
+        question = replace(question, place=hub.heed(question.place))
         self._demand.note(question.ask.selection)
         wish = Wish(question.ask.selection, question.ask.fields, cuts=question.aligned)
         group = hub.groups.find(wish, trim)
@@ -161,9 +162,6 @@ class Poll:
     ) -> Frame | None:
         """Wait for the frame that brings news; None when the time is over."""
         hub, wait_ms = self._hub, question.wait_ms
-        since = question.place.cursor
-        if since is not None and hub.board.is_behind(since):
-            hub.nudge()
         if not hub.ready:
             wait_ms = min(wait_ms, _SETTLE_STEPS * hub.align_ms)
         if not wait_ms:
@@ -186,8 +184,7 @@ class Poll:
         """Answer that nothing has changed: the client's own place, one mark later."""
         hub = self._hub
         board = hub.cut if question.aligned else hub.board
-        cursor = question.place.cursor
-        if cursor is None or not hub.ready:
+        if not question.place.known or not hub.ready:
             raise Unready("behind", "This instance has not caught up with the store.")
         body, tag = write_nothing(board, question, live=hub.live, number=hub.number)
         return self._answer(body, tag, question)

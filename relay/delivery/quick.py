@@ -32,6 +32,8 @@ _UNUSUAL: Final = frozenset(
 _USUAL: Final = (b"connection", b"keep-alive")
 # Answers kept between two changes of the board, small ones and a few of 150 KB.
 _KEPT_MAX: Final = 512
+# Bytes that such an answer may depend on: the URL of the largest selection, and tags.
+_TOLD_MAX: Final = 16_384
 # Bytes of a request that is kept: a browser's, with cookies that are none of ours.
 _REQUEST_MAX: Final = 2048
 _STATE: Final = "quick"
@@ -140,7 +142,7 @@ def _telling(target: bytes, headers: Headers) -> tuple[bytes, ...] | None:
             told += pair
         elif pair[0] in _UNUSUAL and (pair[0], pair[1].lower()) != _USUAL:
             return None
-    return tuple(told)
+    return tuple(told) if sum(map(len, told)) <= _TOLD_MAX else None
 
 
 def offer(app: Litestar, quick: Quick) -> None:

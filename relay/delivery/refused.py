@@ -7,19 +7,32 @@ import logging
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
 from relay.clock import Clock
-from relay.delivery.contract import Fault, Told
+from relay.delivery.answer import Headers
+from relay.delivery.bodies import Fault, Told
 
 # Of what a stranger can cause as often as it likes, so much goes to the log.
 _SELDOM_MS: Final = 60_000
 
 
-def _write(line: str, fault: Fault, *headers: str) -> bytes:
-    """Write a whole answer, after which the connection is closed."""
+class Refusal(Struct, frozen=True):
+    """An answer after which the connection is closed, all but the server's headers."""
+
+    line: bytes
+    rest: bytes
+
+    def written(self, headers: Headers) -> bytes:
+        """Return its bytes, with the headers that the server gives every answer."""
+        return b"".join(
+            (self.line, *(b"%b: %b\r\n" % one for one in headers), self.rest)
+        )
+
+
+def _refuse(line: str, fault: Fault, *headers: str) -> Refusal:
     body = msgspec.json.encode(Told(fault))
     head = (
-        f"HTTP/1.1 {line}",
         "content-type: application/json",
         "cache-control: no-store",
         "x-content-type-options: nosniff",
@@ -27,10 +40,11 @@ def _write(line: str, fault: Fault, *headers: str) -> bytes:
         "connection: close",
         f"content-length: {len(body)}",
     )
-    return "\r\n".join((*head, "", "")).encode() + body
+    rest = "\r\n".join((*head, "", "")).encode() + body
+    return Refusal(f"HTTP/1.1 {line}\r\n".encode(), rest)
 
 
-MALFORMED: Final = _write(
+MALFORMED: Final = _refuse(
     "400 Bad Request",
     Fault(
         "request_malformed",
@@ -38,7 +52,7 @@ MALFORMED: Final = _write(
         "Percent-encode the URL, and send one of the methods that /docs names.",
     ),
 )
-TOO_LONG: Final = _write(
+TOO_LONG: Final = _refuse(
     "414 URI Too Long",
     Fault(
         "url_too_long",
@@ -46,7 +60,7 @@ TOO_LONG: Final = _write(
         "Ask for less at once, or for a list.",
     ),
 )
-TOO_LARGE: Final = _write(
+TOO_LARGE: Final = _refuse(
     "431 Request Header Fields Too Large",
     Fault(
         "head_too_large",
@@ -54,7 +68,7 @@ TOO_LARGE: Final = _write(
         "Send fewer headers, or smaller cookies.",
     ),
 )
-FULL: Final = _write(
+FULL: Final = _refuse(
     "503 Service Unavailable",
     Fault(
         "busy",

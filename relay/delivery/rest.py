@@ -44,9 +44,11 @@ from relay.store.reader import Reader
 # The rings get a point each ten seconds.
 FRESH_RECENT: Final = Freshness(max_age_s=5, revalidate_s=10, error_s=600)
 
-# Queries whose reading is remembered, and bodies: a few hundred bytes, and some 150 KB
-# at most for the largest selection.
-_WANTS_MAX: Final = 4096
+# Queries whose reading is remembered, and bodies: at most 150 KB each.
+_WANTS_MAX: Final = 1024
+# What is longer than the largest selection is remembered in neither: anybody can make
+# up any number of 64 KB each.
+_QUERY_KEPT_MAX: Final = 8192
 _BODIES_MAX: Final = 128
 
 
@@ -76,7 +78,7 @@ class Prices:
         self._newest, self._demand = newest, demand
         self._names, self._http = names, http
         self._fresh = Freshness.of(http)
-        self._read_want = lru_cache(_WANTS_MAX)(self._read_afresh)
+        self._remembered = lru_cache(_WANTS_MAX)(self._read_afresh)
         self._written: dict[str, Written] = {}
 
     async def answer(self, scope: HTTPScope, _receive: Receive) -> Answer:
@@ -109,7 +111,7 @@ class Prices:
             return None
         board, live = held
         tags = header(scope, b"if-none-match")
-        if tags and _ahead(want.ask, board, tags):
+        if tags and self._ahead(want.ask, board, tags):
             return None
         return want.ask.selection, self._conditional(want, board, scope, live=live)
 
@@ -117,6 +119,11 @@ class Prices:
         """Return what all answers depend on; None while nothing is held."""
         held = self._newest.held()
         return None if held is None else _state(*held)
+
+    def _read_want(self, symbol: str, query: bytes) -> Want:
+        """Read a query, or remember what it said."""
+        kept = len(symbol) + len(query) <= _QUERY_KEPT_MAX
+        return (self._remembered if kept else self._read_afresh)(symbol, query)
 
     def _read_afresh(self, symbol: str, query: bytes) -> Want:
         """Read a query as it came; ``symbol`` is the path's, where it has one."""
@@ -136,15 +143,29 @@ class Prices:
     def _conditional(
         self, want: Want, board: Board, scope: Scope, *, live: bool
     ) -> Answer:
+        if want.since is not None:
+            want = replace(want, since=self._newest.heed(board, want.since))
         written = self._write(want, board, live=live)
         answer = json_answer(written.body, self._fresh.headers())
         tags = header(scope, b"if-none-match")
         if want.elsewhere:
             answer.headers.append((b"content-location", want.place.encode()))
-        ahead = _ahead(want.ask, board, tags) if tags else []
+        ahead = self._ahead(want.ask, board, tags) if tags else []
         if ahead or (want.since is not None and board.is_behind(want.since)):
             self._newest.catch_up()
         return negotiated(answer, written.etag, scope, also=ahead)
+
+    def _ahead(self, ask: Ask, board: Board, if_none_match: bytes) -> list[str]:
+        """Return the tags that are cursors of this selection, ahead of the board."""
+        ahead = []
+        for tag in read_tags(if_none_match):
+            try:
+                cursor = self._newest.heed(board, Cursor.parse(tag))
+            except CursorInvalid:
+                continue
+            if cursor.selection == ask.selection.hash and board.is_behind(cursor):
+                ahead.append(tag)
+        return ahead
 
     def _write(self, want: Want, board: Board, *, live: bool) -> Written:
         """Return the body, from the last time when nothing in it has changed."""
@@ -159,9 +180,11 @@ class Prices:
             return written
         changes = replace(changes, rows=trim(changes.rows, want.ask.fields))
         body = encode(changes, live=live, suffix=suffix)
-        if len(self._written) >= _BODIES_MAX:
-            self._written.clear()
-        written = self._written[want.place] = Written(state, etag, body)
+        written = Written(state, etag, body)
+        if len(want.place) <= _QUERY_KEPT_MAX:
+            if len(self._written) >= _BODIES_MAX:
+                self._written.clear()
+            self._written[want.place] = written
         return written
 
 
@@ -199,19 +222,6 @@ def _changes(want: Want, board: Board, *, live: bool) -> tuple[Changes, str]:
     changes = board.changes(want.ask.selection, since)
     suffix += "r" if changes.reset else ""
     return changes, f"~{suffix}" if suffix else ""
-
-
-def _ahead(ask: Ask, board: Board, if_none_match: bytes) -> list[str]:
-    """Return the tags that are cursors of this selection, ahead of the board."""
-    ahead = []
-    for tag in read_tags(if_none_match):
-        try:
-            cursor = Cursor.parse(tag)
-        except CursorInvalid:
-            continue
-        if cursor.selection == ask.selection.hash and board.is_behind(cursor):
-            ahead.append(tag)
-    return ahead
 
 
 class Recent:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Final, cast
 
 import uvicorn
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import (
     WebSocketsSansIOProtocol,
@@ -26,6 +27,7 @@ from relay.delivery import refused
 from relay.delivery.line import ABORT, GONE, reset
 from relay.delivery.prompt import Prompt
 from relay.delivery.quick import Quick, quick_of
+from relay.delivery.refused import Refusal
 from relay.delivery.ws import Allowance
 from relay.errors import ConfigError, plain_reason
 
@@ -103,7 +105,7 @@ class _Http(Prompt):
         super().connection_made(transport)
         self._patience = _Patience(transport, self.write_deadline_s)
         if len(self.connections) > self.connections_max:
-            transport.write(refused.FULL)
+            transport.write(refused.FULL.written(self.server_state.default_headers))
             transport.close()
             self._patience.begin(self.loop)
             return
@@ -136,13 +138,13 @@ class _Http(Prompt):
         too_long = len(self.url) > _URL_MAX
         self._refuse(refused.TOO_LONG if too_long else refused.MALFORMED)
 
-    def _refuse(self, answer: bytes) -> None:
+    def _refuse(self, refusal: Refusal) -> None:
         """Answer and close, unless that would fall into another's answer."""
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is not None and not cycle.response_complete:
             self.transport.abort()
             return
-        self.transport.write(answer)
+        self.transport.write(refusal.written(self.server_state.default_headers))
         self.transport.close()
 
     def on_message_begin(self) -> None:
@@ -227,6 +229,14 @@ class _WebSocket(WebSocketsSansIOProtocol):
         self._patience = _Patience(self.transport, self.write_deadline_s)
         now_ms = int(self.loop.time() * 1000)
         self._allowance = Allowance(self.frames_per_minute, now_ms)
+        # Whatever the kernel does not take at once is on its way.
+        self.transport.set_write_buffer_limits(0)
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send, and wait until it has gone: what is chosen next is the newest then."""
+        await super().send(message)
+        if message["type"] == "websocket.send":
+            await self.writable.wait()
 
     def data_received(self, data: bytes) -> None:
         """Read on, as long as the client keeps to its limits."""

@@ -1,7 +1,6 @@
 """``GET /v1/stream``: server-sent events, resumed from ``Last-Event-ID``.
 
-What is sent and when is decided in ``group``; here it is written, and worded for
-``rank``, which writes to all who listen where the server hands its connections over.
+What is sent and when is decided in ``group``, how a stream is opened in ``events``.
 
 A stream begins with a comment and ``retry:``, then what changed since the cursor (or
 everything), then every change, newest state only: while a write has not drained nothing
@@ -12,49 +11,25 @@ stream gets a comment now and then; after its life it is told when to come back,
 ends.
 """
 
-import asyncio
-from secrets import randbelow
 from typing import Final
 
-from litestar import asgi
-from litestar.enums import HttpMethod, ScopeType
-from litestar.exceptions import MethodNotAllowedException
 from litestar.handlers import ASGIRouteHandler
-from litestar.types import HTTPScope, Receive, Scope, Send
+from litestar.types import HTTPScope
 
 from relay.config import Http
-from relay.delivery.answer import NO_STORE, NOSNIFF, READ, Headers, Seen, header
+from relay.delivery import events
+from relay.delivery.answer import Seen, header
 from relay.delivery.demand import Demand
-from relay.delivery.line import (
-    chunked,
-    hang_up,
-    has_hung_up,
-    when_gone,
-    wire_of,
-)
-from relay.delivery.query import Names, QueryInvalid, read_ask, trim
-from relay.group import NOWHERE, Frame, Mailbox, Place, Wish
+from relay.delivery.events import Asking, Events, Framing, plain
+from relay.delivery.line import chunked
+from relay.delivery.query import Names, QueryInvalid, read_ask
+from relay.group import NOWHERE, Frame, Place, Wish
 from relay.hub import Hub
-from relay.model import Selection
-from relay.rank import Line, Voice, Wire
+from relay.rank import Pump
 
 PATH: Final = "/v1/stream"
 PARAMETERS: Final = ("cursor", "every")
 """What it takes besides the selection and the fields."""
-
-_HEADERS: Final[Headers] = [
-    (b"content-type", b"text/event-stream"),
-    NO_STORE,
-    NOSNIFF,
-    # nginx passes each event on as it comes.
-    (b"x-accel-buffering", b"no"),
-]
-_COMMENT: Final = b":\n\n"
-
-
-# Written when others were rung while a client's write waited: it waits until that has
-# drained, so that what is chosen next is the newest.
-_NOTHING: Final = b""
 
 
 def read_request(
@@ -87,162 +62,39 @@ def _read_pace(text: str | None, http: Http) -> int:
     return paces[text]
 
 
-class Events(Voice):
-    """Speaks in events, framed as chunks of HTTP/1.1."""
+class Bodies(Events):
+    """Says what has changed: the shared body, with its cursor as the event's id."""
 
-    def __init__(self, hub: Hub, http: Http, demand: Demand) -> None:
-        super().__init__()
-        self._hub, self._http, self._demand = hub, http, demand
-        self._frame: Frame | None = None
-        self._chunk = b""
-
-    def now_ms(self) -> int:
-        """Read the hub's clock."""
-        return self._hub.clock.monotonic_ms()
-
-    def tell(self, frame: Frame) -> bytes:
-        """Return the frame's event; it is framed once for those told in a row."""
-        if frame is not self._frame:
-            self._frame, self._chunk = frame, chunked(frame.event)
-        return self._chunk
-
-    def notice(self, notice: bytes) -> bytes:
-        """Return an event that has no id."""
-        return chunked(notice)
-
-    def pulse(self, quiet_ms: int) -> bytes:
-        """Return a comment, when it is time for one."""
-        return chunked(_COMMENT) if quiet_ms >= self._http.heartbeat_ms else b""
-
-    def farewell(self) -> bytes:
-        """Say when to come back; not everybody at once."""
-        return chunked(farewell(self._http))
-
-    def renew(self, selection: Selection) -> None:
-        """Note it again, when the last note is old."""
-        self._demand.note(selection)
+    def say(self, frame: Frame) -> bytes:
+        """Return the frame's own event, the same for all."""
+        return frame.event
 
 
-class Stream:
-    """Sends events to clients, each as fast as it reads."""
+class Stream(events.Stream):
+    """Opens streams of ``/v1/stream``."""
 
-    def __init__(self, hub: Hub, names: Names, http: Http, demand: Demand) -> None:
-        self._hub, self._names, self._http = hub, names, http
-        self._demand = demand
-        self._hello = b":\nretry: %d\n\n" % http.retry_ms
-        self._events = Events(hub, http, demand)
+    def __init__(self, parts: events.Parts, names: Names, seen: Seen) -> None:
+        super().__init__(parts, seen)
+        self._names = names
+        self._chunked, self._plain = Bodies(parts, chunked), Bodies(parts, plain)
 
-    async def serve(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        """Serve one client until its time is over, it hangs up or takes nothing.
+    def read(self, scope: HTTPScope) -> Asking:
+        """Read what is asked for.
 
         Raises:
             RequestError: the request is malformed.
-            Unready: this instance has too much to do.
         """
-        if scope["method"] == HttpMethod.HEAD:
-            self._read(scope)
-            await _start(send)
-            await _write(send, b"", more=False)
-            return
-        wire = wire_of(scope)
-        if wire is not None:
-            await self._hand_over(scope, send, wire)
-            return
-        with self._hub.open("sse") as mailbox:
-            self._join(mailbox, scope)
-            when_gone(scope, mailbox.wake)
-            try:
-                async with asyncio.timeout(None) as mailbox.limit:
-                    await _start(send)
-                    await self._send_events(mailbox, receive, send)
-            except TimeoutError:
-                await hang_up(scope)
-
-    async def _hand_over(self, scope: HTTPScope, send: Send, wire: Wire) -> None:
-        """Let the client's group write to it from now on."""
-        line = self._hub.open_as(Line, "sse")
-        try:
-            self._join(line, scope)
-            await _start(send)
-        except BaseException:
-            line.leave()
-            raise
-        line.start(self._events, wire, chunked(self._hello))
-
-    def _read(self, scope: HTTPScope) -> tuple[Wish, Place]:
         query, last = scope["query_string"], header(scope, b"last-event-id")
-        return read_request(query, last, self._names, self._http)
+        wish, place = read_request(query, last, self._names, self._parts.http)
+        return Asking(wish, place, self._voice)
 
-    def _join(self, mailbox: Mailbox, scope: HTTPScope) -> None:
-        """Put a client into its group, which alone keeps what was asked for."""
-        wish, place = self._read(scope)
-        self._demand.note(wish.selection)
-        mailbox.join(self._hub.groups.find(wish, trim), place)
-        # No two streams that begin together end together.
-        jitter_ms = self._http.stream_life_jitter_ms
-        life_ms = self._http.stream_life_ms - jitter_ms + randbelow(2 * jitter_ms + 1)
-        mailbox.due_ms = self._hub.clock.monotonic_ms() + life_ms
-        if place.cursor is not None and self._hub.board.is_behind(place.cursor):
-            self._hub.nudge()
-
-    async def _send_events(
-        self, mailbox: Mailbox, receive: Receive, send: Send
-    ) -> None:
-        clock = self._hub.clock
-        chunk = self._hello
-        while True:
-            mailbox.begin(clock.monotonic_ms())
-            await _write(send, chunk)
-            if mailbox.lags:
-                await _write(send, _NOTHING)
-            mailbox.writing = False
-            if clock.monotonic_ms() >= mailbox.due_ms:
-                break
-            chunk = mailbox.take_notice()
-            if chunk:
-                continue
-            frame = await mailbox.listen()
-            if frame is not None:
-                chunk = frame.event
-            elif has_hung_up(receive):
-                return
-            else:
-                chunk = mailbox.take_notice() or _COMMENT
-                self._renew(mailbox)
-        await _write(send, farewell(self._http), more=False)
-
-    def _renew(self, mailbox: Mailbox) -> None:
-        """Ask again for what a client that stays wants."""
-        if mailbox.group is not None:
-            self._demand.note(mailbox.group.wish.selection)
-
-
-def farewell(http: Http) -> bytes:
-    """Say when to come back; not everybody at once."""
-    return b"retry: %d\n\n" % (http.retry_ms + randbelow(http.retry_ms))
-
-
-async def _start(send: Send) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-
-
-async def _write(send: Send, chunk: bytes, *, more: bool = True) -> None:
-    await send({"type": "http.response.body", "body": chunk, "more_body": more})
+    def _voice(self, framing: Framing) -> Bodies:
+        return self._chunked if framing is chunked else self._plain
 
 
 def route(
     hub: Hub, names: Names, http: Http, *, demand: Demand, seen: Seen
 ) -> ASGIRouteHandler:
     """Return the handler of ``/v1/stream``."""
-    stream = Stream(hub, names, http, demand)
-
-    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP:
-            await send({"type": "websocket.close", "code": 4404, "reason": "no socket"})
-            return
-        if scope["method"] not in READ:
-            raise MethodNotAllowedException(headers={"allow": ", ".join(READ)})
-        seen[(PATH, 200)] += 1
-        await stream.serve(scope, receive, send)
-
-    return asgi(PATH, copy_scope=False, methods=READ)(serve)
+    parts = events.Parts(hub, http, demand, Pump())
+    return events.route(PATH, Stream(parts, names, seen))

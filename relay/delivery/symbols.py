@@ -60,6 +60,7 @@ class SymbolTable:
         self._lists = board.lists
         self._names = {name: names.resolve(name) for name in sorted(board.names)}
         self._held: Held | None = None
+        self._reading = False
 
     async def answer(self, scope: HTTPScope, _receive: Receive) -> Answer:
         """Answer one read; what was read last serves while the store is away.
@@ -76,18 +77,23 @@ class SymbolTable:
     async def read(self) -> Held:
         """Return the body, read lately or now.
 
+        While it is read for one, the others get the last.
+
         Raises:
             StoreDown: the store cannot be reached, and nothing is held.
         """
         held, now_ms = self._held, self._clock.monotonic_ms()
-        if held is not None and now_ms - held.read_ms < _KEEP_MS:
+        if held is not None and (self._reading or now_ms - held.read_ms < _KEEP_MS):
             return held
+        self._reading = True
         try:
             symbols = await self._reader.symbols()
         except StoreDown:
             if held is None:
                 raise
             return held
+        finally:
+            self._reading = False
         body = self._write(symbols)
         self._held = Held(body, digest(body), now_ms)
         return self._held

@@ -31,7 +31,7 @@ from relay.delivery.poll import (
     write_nothing,
 )
 from relay.delivery.query import Names, trim
-from relay.group import Counts, Frame, Group, Wish
+from relay.group import Counts, Frame, Group, Place, Wish
 from relay.hub import Unready
 
 DEADLINE: Final = "relay.deadline_ms"
@@ -123,14 +123,18 @@ class Visit:
         board, live = await self._newest.board(question.ask.selection)
         wish = Wish(question.ask.selection, question.ask.fields, cuts=True)
         group = Group(wish, lambda: (board, live), trim, self._counts)
-        frame = group.frame(question.place) if board.offset else None
+        frame = group.frame(self._heed(question, board)) if board.offset else None
         return Look(board, live, frame)
+
+    def _heed(self, question: Question, board: Board) -> Place:
+        """Return what the client holds as it counts on a board."""
+        return question.place.heeded(board, self._clock.wall_ms())
 
     def _write(self, question: Question, look: Look) -> tuple[bytes, str]:
         """Return a body with its tag: the news, or that there are none."""
         if look.frame is not None:
             return look.frame.body, look.frame.text
-        if question.place.cursor is None:
+        if not self._heed(question, look.board).known:
             raise Unready("behind", "Nothing has been published yet.")
         number = self._clock.wall_ms() // self._align_ms
         return write_nothing(look.board, question, live=look.live, number=number)

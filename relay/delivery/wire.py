@@ -10,10 +10,12 @@ from typing import Any, Final, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from relay.delivery.line import AFTER, WIRE, reset
-from relay.rank import Line, Wire
+from relay.delivery.line import AFTER, WIRE, Lent, reset
+from relay.rank import Line
 
 _LAST: Final = b"0\r\n\r\n"
+# In which an answer of unknown length ends with its connection (RFC 9112, section 6.1).
+_WITHOUT_CHUNKS: Final = "1.0"
 
 
 class Lending(HttpToolsProtocol):
@@ -23,6 +25,9 @@ class Lending(HttpToolsProtocol):
     _keep_alive = True
     _after: tuple[Callable[[], None], ...] = ()
     _early = b""
+    # Whether all was sent, and nothing more is read before it is closed.
+    _over = False
+    chunks = True
     write: Callable[[bytes], None]
 
     def offers(self) -> dict[Any, Any]:
@@ -31,23 +36,25 @@ class Lending(HttpToolsProtocol):
 
     @property
     def lent(self) -> bool:
-        """Whether the connection belongs to a line."""
-        return self._line is not None
+        """Whether the connection belongs to a line, or did until its end."""
+        return self._over or self._line is not None
 
-    def _offer(self) -> Wire | None:
+    def _offer(self) -> Lent | None:
         cycle = self.cycle
         fit = (
             cycle.scope["headers"] is self.headers  # no other request has begun
             and not (cycle.more_body or self.pipeline or self.flow.write_paused)
-            and cycle.scope["http_version"] == "1.1"
             and not self.transport.is_closing()
         )
+        if fit and cycle.scope["http_version"] == _WITHOUT_CHUNKS:
+            # What uvicorn would do, a client of HTTP/1.0 takes for a part of the body.
+            self.chunks = cycle.chunked_encoding = False
         return self if fit else None
 
     def take(self, line: Line) -> bool:
         """Belong to a line; the request is forgotten, and its task ends."""
         cycle = self.cycle
-        if cycle.disconnected or not cycle.chunked_encoding or self._offer() is None:
+        if cycle.disconnected or self._offer() is None:
             return False
         self._line, self._keep_alive = line, cycle.keep_alive
         self.write = self.transport.write
@@ -63,16 +70,26 @@ class Lending(HttpToolsProtocol):
         """Send the last bytes, and serve the next request."""
         transport = self.transport
         transport.set_write_buffer_limits()
-        transport.write(last + _LAST)
+        transport.write(last + _LAST if self.chunks else last)
         self._give_back()
         if not self._keep_alive:
-            transport.close()
+            # Not at once: this may be the transport's own step, at whose end it would
+            # close itself once more.
+            self._over = True
+            self.loop.call_soon(self._close)
+            return
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.on_response_complete()
         early, self._early = self._early, b""
         if early:
             self.data_received(early)
+
+    def _close(self) -> None:
+        """Close after the last bytes, unless the client was quicker."""
+        if not self.transport.is_closing():
+            self.transport.close()
+            self.on_response_complete()
 
     def cut(self) -> None:
         """Reset the connection."""
@@ -102,7 +119,7 @@ class Lending(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Leave what comes before the answer has ended for later."""
-        if self._line is None:
+        if not self.lent:
             super().data_received(data)
         else:
             self._early += data

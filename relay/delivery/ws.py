@@ -28,20 +28,20 @@ from typing import Final
 import msgspec
 from litestar import asgi
 from litestar.enums import HttpMethod, ScopeType
-from litestar.exceptions import MethodNotAllowedException
 from litestar.handlers import ASGIRouteHandler
-from litestar.types import Receive, Scope, Send
+from litestar.types import HTTPScope, Receive, Scope, Send
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from relay.board import Board, Changes
 from relay.config import Http
-from relay.delivery.answer import Seen
-from relay.delivery.contract import Fault
+from relay.delivery.answer import Seen, answer_about, send_answer
+from relay.delivery.bodies import Fault
 from relay.delivery.demand import Demand
 from relay.delivery.line import hang_up
 from relay.delivery.query import Names, read_ask, trim
 from relay.errors import RequestError, SelectionInvalid
-from relay.group import NOWHERE, Frame, Mailbox, Place, Wish
+from relay.group import Frame, Mailbox, Place, Wish
 from relay.hub import Hub, Unready
 from relay.model import Selection
 
@@ -166,13 +166,13 @@ def add(board: Board, old: Selection, new: Selection, place: Place) -> Changes |
     when the board cannot tell yet, because the client is ahead of it.
     """
     since = place.cursor
-    if since is None or since.selection != old.hash:
-        return board.changes(new)
-    if board.is_behind(since):
+    if since is not None and board.is_behind(since):
         return None
+    if since is None or since.selection != old.hash:
+        return board.changes(new, since)
     kept = board.changes(old, since)
     if kept.reset:
-        return msgspec.structs.replace(board.changes(new), reset=True)
+        return replace(board.changes(new), reset=True)
     whole = board.changes(new)
     rows = {
         name: ticker
@@ -181,7 +181,14 @@ def add(board: Board, old: Selection, new: Selection, place: Place) -> Changes |
     }
     gone = [name for name in kept.gone if name in new]
     missing = [name for name in whole.missing if name not in gone]
-    return msgspec.structs.replace(whole, rows=rows, gone=gone, missing=missing)
+    return replace(whole, rows=rows, gone=gone, missing=missing)
+
+
+def _of_no_selection(place: Place) -> Place:
+    """Return a place from which any selection is answered whole, and nothing older."""
+    if place.cursor is None:
+        return place
+    return Place(replace(place.cursor, selection=""), place.live)
 
 
 def joined(one: Selection, other: Selection) -> Selection:
@@ -339,6 +346,8 @@ class Session:
             kept = read_ask(query, parts.names, parts.http).fields
         if cursor is not None:
             self._resumed = Place.read(cursor)
+        elif self._resumed is not None and kept != self._wish.fields:
+            self._resumed = _of_no_selection(self._resumed)
         parts.demand.note(selection)
         # A new object even if it is the same: the client is told that it was heard.
         self._wish = Wish(selection, kept)
@@ -356,6 +365,8 @@ class Session:
             raise Stalled from error
         except OSError:
             return  # the client has left; the reader hears it
+        finally:
+            box.limit = None
 
     async def _next(self) -> str:
         """Wait for the next message to send."""
@@ -386,9 +397,9 @@ class Session:
         resumed, self._resumed = self._resumed, None
         place, held = box.place, told.selection
         if resumed is not None:
-            place, held = resumed, wish.selection
+            place, held = hub.heed(resumed), wish.selection
         elif wish.fields != told.fields:
-            place = NOWHERE  # values that were left out are to be sent now
+            place = _of_no_selection(place)  # what was left out is to be sent now
         group = hub.groups.find(wish, trim)
         box.join(group, place)
         board, live = hub.newest()
@@ -401,6 +412,33 @@ class Session:
         frame = group.encode(changes, live=live, news=True)
         box.join(group, frame.place)
         return frame
+
+
+class NoSocket(RequestError):
+    """A plain request where only a WebSocket is; ``instead`` is what to read then."""
+
+    def __init__(self, instead: str) -> None:
+        super().__init__(
+            "upgrade_required",
+            "This route is a WebSocket.",
+            f"Open it with a WebSocket client, or read {instead}.",
+        )
+
+
+async def answer_plainly(
+    scope: HTTPScope, send: Send, instead: str, seen: Seen
+) -> None:
+    """Answer a plain request where only a WebSocket is.
+
+    Raises:
+        MethodNotAllowedException: it is by a method that opens no WebSocket.
+        NoSocket: it opens none.
+    """
+    if scope["method"] == HttpMethod.GET:
+        raise NoSocket(instead)
+    about = answer_about(scope["method"], ("GET",))
+    seen[(scope["path_template"], about.status)] += 1
+    await send_answer(about, send, head=False)
 
 
 Begin = Callable[[Mailbox], Session]
@@ -466,12 +504,7 @@ def route(
             seen[(PATH, 101)] += 1
             await socket.serve(scope, receive, send, begin)
             return
-        if scope["method"] != HttpMethod.GET:
-            raise MethodNotAllowedException(headers={"allow": "GET"})
-        raise RequestError(
-            "upgrade_required",
-            "This route is a WebSocket.",
-            "Open it with a WebSocket client, or read /v1/stream.",
-        )
+        assert scope["type"] == ScopeType.HTTP
+        await answer_plainly(scope, send, "/v1/stream", seen)
 
     return asgi(PATH, copy_scope=False, methods=(HttpMethod.GET,))(serve)

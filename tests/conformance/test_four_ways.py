@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from relay.config import Settings
-from relay.model import Cursor, Ticker
+from relay.model import Cursor, Selection, Ticker
 from relay.store.client import Client
 from relay.store.keys import Keys
 from tests.delivery.live import Body, Live, Socket, live
@@ -114,6 +114,75 @@ async def test_four_ways_say_alike_that_nobody_ingests(
         body = await everywhere(relay, PAIR, "")
         assert body["live"] is False
         assert body["cursor"].endswith("~d")
+
+
+HOUR_MS = 3_600_000
+MINUTE_MS = 60_000
+
+
+async def since(relay: Live, symbols: str, cursor: str) -> Body:
+    """Read what has changed since a cursor, at once."""
+    answer = await relay.asker.get(f"/v1/prices?symbols={symbols}&cursor={cursor}")
+    body: Body = answer.json()
+    return body
+
+
+def forged(relay: Live, *, offset_ms: int, epoch: str = "") -> Cursor:
+    """Return a cursor of the pair that is so far ahead of the clock."""
+    selection = Selection.of(PAIR.split(","))
+    now_ms = relay.hub.clock.wall_ms()
+    return Cursor(epoch or relay.hub.board.epoch, selection.hash, now_ms + offset_ms)
+
+
+@pytest.mark.parametrize("epoch", ["", "zzzzzzzzzzzz", "000000000001"])
+async def test_a_cursor_that_nobody_can_have_handed_out_is_answered_anew(
+    relay: Live, epoch: str
+) -> None:
+    """Held, it would be held for ever, and its time shown as ours."""
+    cursor = forged(relay, offset_ms=HOUR_MS + MINUTE_MS, epoch=epoch)
+    body = await everywhere(relay, PAIR, str(cursor), poll, stream, socket)
+    assert body["reset"] is True
+    assert sorted(body["prices"]) == PAIR.split(",")
+    assert body["as_of_ms"] == relay.hub.board.offset
+    whole = await since(relay, PAIR, str(cursor))
+    assert whole.pop("cursor") == f"{body['cursor']}~r"
+    assert whole == {name: one for name, one in body.items() if name != "cursor"}
+    assert (await read(relay, PAIR, str(cursor)))["prices"] == body["prices"]
+
+
+async def test_a_cursor_somewhat_ahead_is_never_answered_with_something_older(
+    relay: Live,
+) -> None:
+    """Another instance may know more; with another selection it may as well."""
+    ahead = forged(relay, offset_ms=MINUTE_MS)
+    for cursor in (ahead, replace(ahead, selection="other")):
+        path = f"symbols={PAIR}&cursor={cursor}"
+        held = await relay.poll(f"{path}&wait=0")
+        assert held.json()["cursor"].startswith(f"{cursor}~")
+        assert held.json()["prices"] == {}
+        assert (await since(relay, PAIR, str(cursor)))["prices"] == {}
+        async with relay.stream(path) as events, relay.socket() as one:
+            assert await events.block() == [":", "retry: 1000"]
+            assert await events.block() == [":"], "a heartbeat"
+            await one.say(type="resume", symbols=PAIR.split(","), cursor=str(cursor))
+            await one.say(type="ping")
+            assert (await one.hear())["type"] == "pong"
+            await relay.leader.mark()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await one.hear()
+    tag = {"if-none-match": f'"{ahead}"'}
+    answer = await relay.asker.get(f"/v1/prices?symbols={PAIR}", headers=tag)
+    assert answer.status_code == 304
+
+
+async def test_another_selection_of_another_life_is_a_reset_as_well(
+    relay: Live,
+) -> None:
+    """What the client holds is of a board that is no more, whatever it selects now."""
+    foreign = str(Cursor("a", "other", 1))
+    body = await everywhere(relay, PAIR, foreign, poll, stream, socket)
+    assert body["reset"] is True
 
 
 class Traveller:

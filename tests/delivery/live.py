@@ -30,14 +30,23 @@ class Live(Struct):
     hub: Hub
     leader: Leader
     asker: httpx.AsyncClient
+    server: Server
 
     async def poll(self, query: str) -> httpx.Response:
         """Ask one poll."""
         return await self.asker.get(f"/v1/poll?{query}")
 
+    def stop(self) -> None:
+        """Begin to end the instance."""
+        self.server.stop()
+
     async def mark(self) -> None:
         """Write a mark, and wait until the instance has cut there."""
         await self.leader.mark()
+        await self.cut()
+
+    async def cut(self) -> None:
+        """Wait until the newest that was published has been cut."""
         await eventually(lambda: self.hub.cut.offset == self.leader.offset)
 
     async def held(self, count: int = 1) -> None:
@@ -151,6 +160,6 @@ async def live(
         url = f"http://{host}:{port}"
         try:
             async with httpx.AsyncClient(base_url=url, timeout=15) as asker:
-                yield Live(url, hub, leader, asker)
+                yield Live(url, hub, leader, asker, server)
         finally:
             server.stop()

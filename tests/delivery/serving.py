@@ -29,7 +29,7 @@ class Leader:
         self._client = client
         self.writer = Writer(client, keys, log_entries_max=1000)
         self._lease: Lease | None = None
-        self.offset = 0
+        self.offset = self._least = 0
         self.epoch = EPOCH
 
     async def lease(self) -> Lease:
@@ -41,7 +41,8 @@ class Leader:
 
     async def publish(self, tickers: Mapping[str, Ticker | str]) -> int:
         """Publish tickers, or plain prices; return the batch's offset."""
-        offset = next_offset(self.offset, self._client.clock.wall_ms())
+        now_ms = self._client.clock.wall_ms()
+        offset = next_offset(self.offset, max(now_ms, self._least))
         rows = {
             name: replace(
                 one if isinstance(one, Ticker) else Ticker(price=one), offset=offset
@@ -54,6 +55,10 @@ class Leader:
         await self.writer.publish(await self.lease(), batch)
         self.offset = offset
         return offset
+
+    def advance_to(self, offset: int) -> None:
+        """Number the next batch behind an offset, as if much had been published."""
+        self._least = offset + 1
 
     async def mark(self, *, beat_ms: int = 5000, health: bytes = b"{}") -> None:
         """Write the mark of this moment, which is the beat as well."""

@@ -13,9 +13,10 @@ from msgspec.structs import replace
 
 from relay.clock import Clock
 from relay.config import Settings
-from relay.delivery.contract import OPERATIONS, PAGES, choices
+from relay.delivery.contract import OPERATIONS, PAGES
 from relay.delivery.describe import describe
 from relay.delivery.faults import fault_of, status_of
+from relay.delivery.parameters import choices
 from relay.errors import CursorInvalid, RequestError, SelectionInvalid, StoreDown
 from relay.hub import Unready
 from relay.store.client import Client
@@ -152,10 +153,13 @@ async def test_the_routers_errors_have_the_same_shape(
 async def test_options_says_what_a_path_takes(app: Litestar) -> None:
     """It changes nothing, and needs no body."""
     async with client_of(app) as asker:
-        for place in ("/v1/value", "/v1/prices/BTC-USD"):
-            answer = await asker.options(place)
-            assert answer.status_code == 204
-            assert "GET" in answer.headers["allow"]
+        for operation in OPERATIONS:
+            place = operation.path.replace("{symbol}", "BTC-USD")
+            answer = await asker.options(place.replace("{ids}", "btc"))
+            assert (place, answer.status_code) == (place, 204)
+            takes = answer.headers["allow"].split(", ")
+            named = {operation.method.upper(), "OPTIONS"}
+            assert named | ({"HEAD"} if operation.head else set()) <= set(takes)
 
 
 async def test_a_store_that_cannot_be_reached_is_503_and_says_when_to_come_back(

@@ -11,9 +11,10 @@ import pytest
 
 import relay.delivery
 from relay.config import Settings
-from relay.delivery.contract import MEANING, OPERATIONS, choices
+from relay.delivery.contract import MEANING, OPERATIONS
 from relay.delivery.describe import describe, write_page
 from relay.delivery.examples import FAULTS, MESSAGES
+from relay.delivery.parameters import choices
 from relay.delivery.poll import PARAMETERS
 from relay.delivery.query import FIELDS
 
@@ -99,7 +100,8 @@ def codes_in(file: Path) -> Iterator[str]:
         name = called.id if isinstance(called, ast.Name) else name
         if name not in RAISED:
             continue
-        for argument in node.args[:2]:
+        # A rule begins with its status; everything else with its code.
+        for argument in node.args[: 2 if name == "Rule" else 1]:
             match argument:
                 case ast.Constant(value=str(text)) if text.replace("_", "").islower():
                     yield text

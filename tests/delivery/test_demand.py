@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from relay.clock import ManualClock
+from relay.clock import Clock, ManualClock
 from relay.config import Settings
 from relay.delivery.demand import Demand
 from relay.model import Selection
@@ -13,6 +13,7 @@ from relay.store.client import Client
 from relay.store.keys import Keys
 from relay.store.reader import Reader
 from tests.delivery.serving import Leader
+from tests.harness import eventually, until
 
 
 @pytest.fixture
@@ -53,6 +54,74 @@ async def test_a_selection_is_noted_again_when_its_time_has_come(
     demand.note(Selection.of(["A-USD"]))
     await demand.flush()
     assert await leader.writer.demand(0) == ["A-USD"]
+
+
+async def test_what_no_table_knows_yet_is_noted_soon_after_one_does(
+    client: Client, keys: Keys, settings: Settings, leader: Leader
+) -> None:
+    """At a first start people ask before the tables are there: it took a minute."""
+    clock = ManualClock()
+    demand = Demand(Reader(client, keys), settings.http, settings.board, clock)
+    demand.note(Selection.of(["A-USD", "NEW-USD", "NOPE-USD"]))
+    await demand.flush()
+    listed = {name: ["kraken"] for name in ("A-USD", "NEW-USD")}
+    await leader.writer.list_symbols(await leader.lease(), listed)
+    clock.advance(4_999)
+    await demand.flush()
+    assert await leader.writer.demand(0) == ["A-USD"]
+    clock.advance(1)
+    await demand.flush()
+    assert sorted(await leader.writer.demand(0)) == ["A-USD", "NEW-USD"]
+    for _ in range(settings.http.demand_renew_ms // 5_000 - 1):
+        assert demand.pending == 3, "what is invented waits as well"
+        clock.advance(5_000)
+        await demand.flush()
+    assert demand.pending == 0, "until somebody asks again"
+
+
+async def test_a_table_that_comes_later_needs_nobody_who_asks_again(
+    client: Client,
+    keys: Keys,
+    settings: Settings,
+    leader: Leader,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever holds a stream asks once a minute, and would get nothing so long."""
+    monkeypatch.setattr("relay.delivery.demand._AGAIN_MS", 50)
+    demand = Demand(Reader(client, keys), settings.http, settings.board, Clock())
+    demand.note(Selection.of(["NEW-USD"]))
+    await demand.flush()
+    assert demand.pending == 1
+
+    async def is_noted() -> bool:
+        return await leader.writer.demand(0) == ["NEW-USD"]
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(demand.run())
+        await leader.writer.list_symbols(await leader.lease(), {"NEW-USD": ["kraken"]})
+        await until(is_noted)
+        await eventually(lambda: demand.pending == 0)
+        running.cancel()
+
+
+async def test_what_a_new_epoch_may_not_know_of_is_noted_again(
+    client: Client, keys: Keys, settings: Settings, leader: Leader
+) -> None:
+    """The store was emptied and its leader is another: who holds a stream waited."""
+    clock, epochs = ManualClock(), [""]
+    demand = Demand(
+        Reader(client, keys), settings.http, settings.board, clock, lambda: epochs[-1]
+    )
+    demand.note(Selection.of(["B-USD"]))
+    await demand.flush()
+    clock.advance(settings.http.demand_renew_ms * 2)
+    demand.note(Selection.of(["A-USD"]))
+    await demand.flush()
+    for epoch, noted in (("k1", []), ("", []), ("k1", []), ("k2", ["A-USD"])):
+        await client.valkey.delete(keys.demand)
+        epochs.append(epoch)
+        await demand.flush()
+        assert await leader.writer.demand(0) == noted, epoch
 
 
 async def test_it_runs_beside_the_requests_and_ends_with_them(

@@ -12,6 +12,7 @@ from relay.delivery.refused import Seldom, seldom_log
 from relay.store.client import Client
 from relay.store.keys import Keys
 from tests.delivery.live import live
+from tests.delivery.plain import plain
 
 
 def record(level: int = logging.WARNING) -> logging.LogRecord:
@@ -65,3 +66,25 @@ async def test_a_flood_of_no_requests_is_one_line(
                 writer.close()
     assert len(caplog.records) == 1
     assert caplog.records[0].name.startswith("relay.")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"\x00\r\n\r\n", b"400 Bad Request"),
+        (
+            b"GET / HTTP/1.1\r\nX: %b\r\n" % (b"a" * 90_000),
+            b"431 Request Header Fields Too Large",
+        ),
+    ],
+)
+async def test_what_is_refused_has_its_date(
+    client: Client, keys: Keys, settings: Settings, sent: bytes, status: bytes
+) -> None:
+    """As every answer that names a mistake of the client's (RFC 9110, 6.6.1)."""
+    async with live(client, keys, settings) as relay, plain(relay) as connection:
+        connection.writer.write(sent)
+        head = await connection.head()
+    lines = head.split(b"\r\n")
+    assert lines[0] == b"HTTP/1.1 " + status
+    assert sum(line.startswith(b"date: ") for line in lines) == 1

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import tracemalloc
 from pathlib import Path
 
 import anyio
@@ -344,6 +345,24 @@ async def test_the_bodies_that_are_kept_are_the_newest(
                 assert answer.json()["missing"] == [f"X{number}-USD"]
 
 
+async def test_long_queries_are_answered_and_not_remembered(
+    client: Client, keys: Keys, settings: Settings
+) -> None:
+    """Anybody can make up thousands of them."""
+    held: list[int] = []
+    async with serving(client, keys, settings) as asker:
+        tracemalloc.start()
+        try:
+            for number in range(300):
+                long = f"/v1/prices?cursor=a.b.1~{number:050000d}"
+                assert (await asker.get(long)).status_code == 200
+                held.append(tracemalloc.get_traced_memory()[0])
+        finally:
+            tracemalloc.stop()
+    # The client library remembers 128 of them.
+    assert held[-1] - held[149] < 75 * 50_000
+
+
 async def test_recent_is_the_last_minutes_oldest_first(
     client: Client, keys: Keys, settings: Settings, leader: Leader
 ) -> None:
@@ -459,6 +478,31 @@ async def test_a_hub_that_cannot_catch_up_serves_what_it_holds(
             answer = await asker.get("/v1/prices")
     assert answer.json()["live"] is False
     assert list(answer.json()["prices"]) == list(PRICES)
+
+
+@pytest.mark.parametrize("later", [{}, {"ETH-USD": "3"}], ids=["quiet", "passed"])
+async def test_a_hub_that_has_slept_takes_nobody_back_to_an_older_copy(
+    client: Client, keys: Keys, settings: Settings, later: dict[str, str]
+) -> None:
+    """Before it has read the board again, it looks into the store for each read."""
+    soon = replace(settings, http=replace(settings.http, quiet_ms=200))
+    leader, hub = Leader(client, keys), make_hub(client, keys, soon)
+    copied = await leader.publish(PRICES)
+    rows = await client.valkey.hgetall(keys.tickers)
+    await leader.publish({"BTC-USD": "61001"})
+    async with asking(make_app(client, keys, settings, hub)) as asker:
+        await leader.mark_until(lambda: hub.ready)
+    async with client_of(make_app(client, keys, settings, hub)) as asker:
+        await eventually(lambda: not hub.ready)
+        await client.valkey.hset(keys.head, "offset", str(copied))
+        await client.valkey.hset(keys.tickers, mapping=rows)
+        await client.valkey.delete(keys.log)
+        leader.offset = copied
+        if later:
+            await leader.publish(later)
+        prices = (await asker.get("/v1/prices?symbols=BTC-USD,ETH-USD")).json()
+    shown = {name: one["price"] for name, one in prices["prices"].items()}
+    assert shown == {**PRICES, "BTC-USD": "61001", **later}
 
 
 async def test_a_large_read_is_compressed_and_its_tag_is_a_cursor_all_the_same(

@@ -1,5 +1,7 @@
 """What exists: instruments by source, lists, and other names."""
 
+import asyncio
+
 from relay.clock import ManualClock
 from relay.config import Settings
 from relay.delivery.query import Names
@@ -47,6 +49,30 @@ async def test_the_table_is_read_now_and_then(
     assert await table.read() is first
     clock.advance(60_000)
     assert b'"B-USD"' in (await table.read()).body
+
+
+async def test_one_reads_the_table_anew_and_the_others_get_the_last(
+    client: Client, keys: Keys, settings: Settings
+) -> None:
+    """A thousand who come at that moment would all write out ten thousand rows."""
+    reads: list[int] = []
+
+    class Counting(Reader):
+        async def symbols(self) -> dict[str, list[str]]:
+            reads.append(len(reads))
+            return await super().symbols()
+
+    clock = ManualClock()
+    reader = Counting(client, keys)
+    table = SymbolTable(reader, Names(settings.board), settings.board, clock)
+    first = await table.read()
+    for _ in range(2):
+        clock.advance(60_000)
+        async with asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(table.read()) for _ in range(100)]
+        assert sum(one.result() is first for one in asked) == 99
+        first = await table.read()
+    assert len(reads) == 3
 
 
 async def test_a_parameter_is_refused(

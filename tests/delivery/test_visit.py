@@ -101,6 +101,17 @@ async def test_a_cursor_ahead_of_the_store_is_never_answered_with_less(
     assert told["prices"] == {}
 
 
+async def test_a_cursor_that_nobody_can_have_handed_out_is_answered_anew(
+    asker: httpx.AsyncClient, leader: Leader
+) -> None:
+    """By a function as by an instance."""
+    parts = (await _cursor(asker)).split(".")
+    forged = f"{parts[0]}.{parts[1]}.{leader.offset + 2 * 3_600_000}"
+    body = (await asker.get(f"/v1/poll?{PAIR}&cursor={forged}&wait=0")).json()
+    assert body["reset"] is True
+    assert body["as_of_ms"] == leader.offset
+
+
 async def test_a_leader_that_has_gone_releases_a_held_poll(
     asker: httpx.AsyncClient, leader: Leader, client: Client, keys: Keys
 ) -> None:

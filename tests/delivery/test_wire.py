@@ -1,10 +1,8 @@
 """Connections that were handed over to lines, on real sockets, and given back."""
 
 import asyncio
-import json
-import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 
 import anyio
 import pytest
@@ -17,9 +15,9 @@ from relay.rank import Line
 from relay.store.client import Client
 from relay.store.keys import Keys
 from tests.delivery.live import Live, live
+from tests.delivery.plain import STREAM, plain
 from tests.harness import eventually, until
 
-STREAM = b"GET /v1/stream?symbols=BTC-USD HTTP/1.1\r\nHost: x\r\n\r\n"
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -30,65 +28,6 @@ async def relay(client: Client, keys: Keys, settings: Settings) -> AsyncIterator
         yield relay
 
 
-class Plain:
-    """A connection without a client library: bytes out, chunks in."""
-
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        self.reader, self.writer = reader, writer
-
-    async def head(self) -> bytes:
-        """Read the head of an answer."""
-        with anyio.fail_after(10):
-            return await self.reader.readuntil(b"\r\n\r\n")
-
-    async def listen(self) -> str:
-        """Ask for the stream; return the first price."""
-        self.writer.write(STREAM)
-        assert (await self.head()).startswith(b"HTTP/1.1 200")
-        return await self.price()
-
-    async def chunk(self) -> bytes:
-        """Read one chunk of an answer; empty at its end."""
-        with anyio.fail_after(10):
-            size = int(await self.reader.readline(), 16)
-            chunk = await self.reader.readexactly(size)
-            assert await self.reader.readline() == b"\r\n"
-            return chunk
-
-    async def price(self) -> str:
-        """Read chunks until one has a price."""
-        while True:
-            _, found, body = (await self.chunk()).partition(b"data: ")
-            if found:
-                price: str = json.loads(body)["prices"]["BTC-USD"]["price"]
-                return price
-
-    async def rest(self) -> list[bytes]:
-        """Read the chunks that are left."""
-        chunks = []
-        while chunk := await self.chunk():
-            chunks.append(chunk)
-        return chunks
-
-
-@asynccontextmanager
-async def plain(relay: Live, *, buffer: int = 0) -> AsyncIterator[Plain]:
-    """Connect; ``buffer`` is how much the kernel holds that was not read."""
-    host, _, port = relay.url.removeprefix("http://").partition(":")
-    own = socket.socket()
-    if buffer:
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-    own.connect((host, int(port)))
-    # What the reader itself would hold is no more than that either.
-    reader, writer = await asyncio.open_connection(sock=own, limit=buffer or 65536)
-    try:
-        yield Plain(reader, writer)
-    finally:
-        writer.close()
-
-
 def streams(relay: Live) -> set[Mailbox]:
     """Return who listens."""
     return relay.hub.groups.streams
@@ -96,32 +35,26 @@ def streams(relay: Live) -> set[Mailbox]:
 
 async def test_a_stream_costs_no_task(relay: Live) -> None:
     """What is kept of a client is its connection and its place."""
-    async with plain(relay) as first:
+    async with AsyncExitStack() as held:
+        first = await held.enter_async_context(plain(relay))
         await first.listen()
         before = len(asyncio.all_tasks())
-        async with anyio.create_task_group() as group:
-            for _ in range(20):
-                group.start_soon(_listen, relay, before)
-    await eventually(lambda: not streams(relay))
-
-
-async def _listen(relay: Live, before: int) -> None:
-    async with plain(relay) as client:
-        await client.listen()
-        await eventually(lambda: len(streams(relay)) == 21)
+        for _ in range(20):
+            client = await held.enter_async_context(plain(relay))
+            await client.listen()
+        assert len(streams(relay)) == 21
         assert all(isinstance(one, Line) for one in streams(relay))
-        # Their readers in this test have one each.
-        assert len(asyncio.all_tasks()) <= before + 20
+        await eventually(lambda: len(asyncio.all_tasks()) <= before)
+    await eventually(lambda: not streams(relay))
 
 
 @pytest.mark.parametrize(
     "request_",
     [
-        STREAM.replace(b"HTTP/1.1", b"HTTP/1.0"),
         STREAM.replace(b"\r\n\r\n", b"\r\nContent-Length: 2\r\n\r\n{}"),
         STREAM + HEALTH,
     ],
-    ids=["an older HTTP", "a request with a body", "another request behind it"],
+    ids=["a request with a body", "another request behind it"],
 )
 async def test_what_is_out_of_the_ordinary_is_served_by_a_task(
     relay: Live, request_: bytes

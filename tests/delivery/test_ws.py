@@ -2,19 +2,22 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import Any, cast
 
 import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from relay.board import Board
 from relay.config import Settings
-from relay.delivery.ws import Allowance, add, joined, without
+from relay.delivery.ws import Allowance, Parts, Session, add, joined, without
 from relay.errors import SelectionInvalid
 from relay.group import Place
 from relay.model import Batch, Cursor, Selection, Ticker
@@ -112,6 +115,68 @@ async def test_a_client_resumes_where_it_was(relay: Live) -> None:
         await socket.say(type="resume", cursor=resumed["cursor"])
         again = await socket.hear()
         assert (again["prices"], again["cursor"]) == ({}, resumed["cursor"])
+
+
+async def test_what_a_slow_client_has_not_taken_is_one_frame(relay: Live) -> None:
+    """Nothing is queued behind it, neither here nor in the connection's memory."""
+    own = socket.socket()
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    host, _, port = relay.url.removeprefix("http://").partition(":")
+    own.connect((host, int(port)))
+    long = f"1.{'1' * 9000}"
+    place = f"ws://{host}:{port}/v1/ws"
+    async with connect(place, sock=own, max_queue=1, compression=None) as lazy:
+        await lazy.send('{"type":"subscribe","symbols":["BTC-USD"]}')
+        with anyio.fail_after(15):
+            while not any(box.writing for box in relay.hub.groups.streams):
+                await relay.leader.publish({"BTC-USD": long})
+                await eventually(lambda: relay.hub.board.offset == relay.leader.offset)
+        held = [
+            one.transport.get_write_buffer_size()
+            for one in relay.server._uvicorn.server_state.connections  # noqa: SLF001
+        ]
+        lazy.transport.abort()
+        assert 0 < max(held) < 2 * len(long)
+
+
+async def test_other_fields_are_no_excuse_for_a_step_back(relay: Live) -> None:
+    """Who is ahead of us waits, whatever else is wanted; then everything is sent."""
+    async with relay.socket() as socket:
+        pair = ["BTC-USD", "ETH-USD"]
+        ahead = relay.leader.offset + 60_000
+        cursor = Cursor(EPOCH, PAIR.hash, ahead)
+        await socket.say(type="resume", symbols=pair, cursor=str(cursor))
+        await socket.say(type="subscribe", symbols=pair, fields=["price"])
+        await socket.say(type="ping")
+        assert (await socket.hear())["type"] == "pong"
+        await relay.leader.publish({"BTC-USD": "61001"})
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await socket.hear()
+        relay.leader.advance_to(ahead)
+        await relay.leader.publish({"ETH-USD": "3001"})
+        told = await socket.hear()
+        assert sorted(told["prices"]) == pair
+        assert all(set(one) == {"price", "offset"} for one in told["prices"].values())
+
+
+async def test_a_write_that_failed_is_none_that_does_not_drain(
+    relay: Live, quick: Settings
+) -> None:
+    """The client is gone and nobody has said so yet: whoever looks must not fall."""
+    unused = cast("Any", None)
+    box = relay.hub.open("ws")
+    session = Session(Parts(relay.hub, unused, quick.http, unused), box)
+
+    async def leave(_message: object) -> None:
+        raise ConnectionResetError
+
+    with box:
+        session.hear("ping")
+        await session._write(leave)  # noqa: SLF001 - the moment before it is read
+        now_ms = relay.hub.clock.monotonic_ms() + 1
+        relay.hub.groups.sweep(now_ms, quiet_ms=1000, deadline_ms=1)
+    assert relay.hub.counts.cut_off == {}
 
 
 async def test_fields_and_lists_are_understood(relay: Live) -> None:

@@ -8,6 +8,7 @@ import importlib
 import os
 import signal
 import sys
+from difflib import get_close_matches
 from io import TextIOWrapper
 from typing import Any, Final
 
@@ -64,6 +65,15 @@ class Commands(click.RichGroup):
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         return super().invoke(ctx)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; a misspelt one is answered with the one it is like."""
+        name, like = args[0], get_close_matches(args[0], _COMMANDS, n=1)
+        if like and name not in _COMMANDS and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {name!r}. Did you mean {like[0]!r}?")
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands, in the order a newcomer needs them."""

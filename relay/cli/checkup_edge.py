@@ -1,14 +1,22 @@
 """Checks a public address as clients use it: conditions, collapse, an unheld stream."""
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 import httpx
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from relay.cli.finding import Finding, Verdict
+from relay.client import ClientError
+from relay.client.question import without_login
+from relay.client.status import read_status
 from relay.clock import Clock
 from relay.delivery.warming import shown
+from relay.errors import CursorInvalid
 from relay.ingest.causes import plain_cause
+from relay.model import Cursor
 
 _TIMEOUT_S: Final = 15
 _POLLERS: Final = 10
@@ -22,6 +30,10 @@ _LOCKED: Final = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 _NO_EDGE: Final = (
     "no edge collapses them; with many clients, put one of the shipped in front"
 )
+_SOMEBODY_ELSE: Final = (
+    "something else answers at this address: a portal's or a firewall's page, or"
+    " another service"
+)
 _LEAKS: Final = (
     "an edge that hands out what others have asked for must check keys itself, or"
     " doors.edge_checks_keys must be false"
@@ -30,6 +42,13 @@ _KEPT_APART: Final = (
     "what is asked with a key is each client's own; an edge that checks keys, and"
     " doors.edge_checks_keys, let it collapse them"
 )
+
+
+class _Prices(Struct):
+    cursor: str
+
+
+_prices: Final = msgspec.json.Decoder(_Prices)
 
 
 class EdgeCheckup:
@@ -54,24 +73,30 @@ class EdgeCheckup:
             timeout=_TIMEOUT_S, limits=limits, headers=shown(self._key)
         ) as client:
             try:
-                body = await self._condition(client)
-                if body is not None:
-                    await self._collapse(client, body["cursor"])
+                cursor = await self._condition(client)
+                if cursor is not None:
+                    await self._collapse(client, cursor)
                     await self._stream(client)
                     if self._key:
                         await self._door(client)
             except (httpx.HTTPError, OSError) as error:
                 cause = plain_cause(error, timeout_ms=_TIMEOUT_S * 1000)
                 advice = "is the address right, and does it reach `relay serve`?"
-                self._tell("reach", "wrong", f"{self._url}: {cause}", advice)
+                said = f"{without_login(self._url)}: {cause}"
+                self._tell("reach", "wrong", said, advice)
 
-    async def _condition(self, client: httpx.AsyncClient) -> dict[str, Any] | None:
+    async def _condition(self, client: httpx.AsyncClient) -> Cursor | None:
         """Ask twice, the second time with what the first was given."""
         url = f"{self._url}/v1/prices?symbols={_SYMBOLS}"
         first = await client.get(url)
         if first.status_code != httpx.codes.OK:
             advice = _opens(first.status_code, with_key=bool(self._key))
             self._tell("prices", "wrong", f"HTTP {first.status_code}", advice)
+            return None
+        cursor = _cursor_of(first)
+        if cursor is None:
+            said = "HTTP 200, and no prices of a relay's"
+            self._tell("prices", "wrong", said, _SOMEBODY_ELSE)
             return None
         policy = first.headers.get("cache-control", "")
         self._private = policy.startswith("private")
@@ -86,8 +111,7 @@ class EdgeCheckup:
             advice = "the edge must hand on ETag and If-None-Match"
             said = f"HTTP {again.status_code} for an ETag that still holds"
             self._tell("conditional", "wrong", said, advice)
-        found: dict[str, Any] = first.json()
-        return found
+        return cursor
 
     async def _door(self, client: httpx.AsyncClient) -> None:
         """Ask without the key, for what caches keep and for what none of them does."""
@@ -108,25 +132,38 @@ class EdgeCheckup:
         else:
             self._tell("door", "note", f"{said}: reading is open")
 
-    async def _collapse(self, client: httpx.AsyncClient, cursor: str) -> None:
+    async def _collapse(self, client: httpx.AsyncClient, cursor: Cursor) -> None:
         """Have several poll alike, and ask how many of them the origin holds."""
         # A cursor ahead of everything is held for as long as it may be.
-        epoch, selection, offset = cursor.partition("~")[0].split(".")
-        ahead = f"{epoch}.{selection}.{int(offset) + 3_600_000}"
+        ahead = replace(cursor, offset=cursor.offset + 3_600_000)
         url = f"{self._url}/v1/poll?symbols={_SYMBOLS}&cursor={ahead}"
         async with asyncio.TaskGroup() as tasks:
-            polls = [tasks.create_task(client.get(url)) for _ in range(_POLLERS)]
+            polls = [
+                tasks.create_task(_is_served(client, url)) for _ in range(_POLLERS)
+            ]
             await asyncio.sleep(_GATHER_S)
-            status = await client.get(f"{self._url}/v1/status")
-        held = status.json()["instance"]["clients"].get("poll", 0)
-        served = sum(one.result().status_code == httpx.codes.OK for one in polls)
-        said = f"{_POLLERS} alike, {served} answered, {held} held at the origin"
+            held = await self._held(client)
+        served = sum(one.result() for one in polls)
+        said = f"{_POLLERS} alike, {served} answered"
         if served < _POLLERS:
             advice = "the edge or the origin turns polls away: see the shipped examples"
             self._tell("polls", "wrong", said, advice)
+        elif held is None:
+            said += "; how many of them came through cannot be told"
+            advice = "let /v1/status through the edge to whoever checks it"
+            self._tell("polls", "note", said, advice)
         else:
+            said += f", {held} held at the origin"
             advice = "" if held <= 1 else _KEPT_APART if self._private else _NO_EDGE
             self._tell("polls", "ok" if held <= 1 else "note", said, advice)
+
+    async def _held(self, client: httpx.AsyncClient) -> int | None:
+        """Return how many polls the origin holds; None when it does not say."""
+        try:
+            answer = await client.get(f"{self._url}/v1/status")
+            return read_status(answer.content).instance.clients.get("poll", 0)
+        except (httpx.HTTPError, ClientError):
+            return None
 
     async def _stream(self, client: httpx.AsyncClient) -> None:
         """See whether a stream's first words come at once."""
@@ -145,6 +182,21 @@ class EdgeCheckup:
             return
         took_ms = self._clock.monotonic_ms() - began_ms
         self._tell("stream", "ok", f"the first words came after {took_ms} ms")
+
+
+async def _is_served(client: httpx.AsyncClient, url: str) -> bool:
+    """Poll once; one that breaks is one that was turned away."""
+    try:
+        return (await client.get(url)).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def _cursor_of(answer: httpx.Response) -> Cursor | None:
+    try:
+        return Cursor.parse(_prices.decode(answer.content).cursor)
+    except (msgspec.MsgspecError, CursorInvalid):
+        return None
 
 
 def _opens(status: int, *, with_key: bool) -> str:

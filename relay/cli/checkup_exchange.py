@@ -43,6 +43,7 @@ T = TypeVar("T")
 _PATIENCE_MS: Final = 5_000
 # Dates are whole seconds; windows by the clock allow for a second of difference.
 _SKEW_MAX_MS: Final = 2_500
+_DAY_MS: Final = 86_400_000
 # What nearly every exchange lists, in the order of preference.
 _WELL_KNOWN: Final = ("BTC-USD", "BTC-USDT", "ETH-USD", "BTC-EUR")
 
@@ -193,7 +194,7 @@ class Checkup:
         except LeftAlone as error:
             # It is one fault, however many checks it holds back.
             if self._refused:
-                self._hold(check, f"it is left alone until {_at(error.until_ms)}")
+                self._hold(check, f"it is left alone until {self._at(error.until_ms)}")
             else:
                 self._wrong(check, error)
         except RateLimited as error:
@@ -201,7 +202,8 @@ class Checkup:
                 self._wrong(check, error)
             else:
                 now_ms = self._tools.clock.wall_ms()
-                self._hold(check, _spent(error.scope, now_ms + error.retry_after_ms))
+                until_ms = now_ms + error.retry_after_ms
+                self._hold(check, self._spent(error.scope, until_ms))
         except ExchangeError as error:
             self._wrong(check, error)
         return None
@@ -215,6 +217,13 @@ class Checkup:
         """Say why a check is not done now, and who does its work meanwhile."""
         said = self._lately.said(check, self._tools.clock.wall_ms())
         self._tell(check, "held", f"not asked: {reason}; {said}")
+
+    def _at(self, at_ms: int) -> str:
+        return written(at_ms, now_ms=self._tools.clock.wall_ms())
+
+    def _spent(self, limit: str, until_ms: int) -> str:
+        until = self._at(until_ms)
+        return f"this deployment's budget ({limit}) spares nothing until {until}"
 
     def _begin(self) -> None:
         self._began_ms = self._tools.clock.monotonic_ms()
@@ -324,18 +333,15 @@ class Checkup:
     def _clock(self, answer: Answer) -> None:
         """Compare the exchange's clock with the store's."""
         self._begin()
-        try:
-            date = parsedate_to_datetime(answer.headers.get("date", ""))
-        except (ValueError, TypeError):
+        ahead_ms = clock_ahead_ms(answer)
+        if ahead_ms is None:
             self._tell("clock", "note", "its answers carry no date")
-            return
-        # An answer may come from a cache; its date is as old as it is.
-        ahead_ms = int(date.timestamp() * 1000) + answer.age_ms - answer.received_ms
-        if abs(ahead_ms) <= _SKEW_MAX_MS:
+        elif abs(ahead_ms) <= _SKEW_MAX_MS:
             self._tell("clock", "ok", "agrees with the store's")
-            return
-        said = f"{ahead_ms / 1000:+.0f} s against the store's clock"
-        self._tell("clock", "wrong", said, "set the clock of the store's machine (NTP)")
+        else:
+            said = f"{ahead_ms / 1000:+.0f} s against the store's clock"
+            advice = "set the clock of the store's machine (NTP)"
+            self._tell("clock", "wrong", said, advice)
 
     def _budgets(self) -> None:
         """Say what the shared ledger holds."""
@@ -360,8 +366,8 @@ class Checkup:
         elif purse.held is not None:
             held = purse.held
             reason = left_alone(held.reason, held.until_ms)
-            said = _spent(held.limit, held.until_ms) if held.limit else f"it {reason}"
-            self._hold("stream", said)
+            spent = held.limit and self._spent(held.limit, held.until_ms)
+            self._hold("stream", spent or f"it {reason}")
         else:
             said = heard.wrong or f"{heard.frames} frames in {wait_s:g} s, and no price"
             raise ExchangeDown(self.name, said)
@@ -387,13 +393,26 @@ class Checkup:
                 task.cancel()
 
 
-def _at(at_ms: int) -> str:
-    """Write a time of the day, rounded up to the second."""
-    return f"{datetime.fromtimestamp(-(-at_ms // 1000), UTC):%H:%M:%S} UTC"
+def written(at_ms: int, *, now_ms: int) -> str:
+    """Write an instant, rounded up to the second; its day, where that is not near."""
+    at = datetime.fromtimestamp(-(-at_ms // 1000), UTC)
+    day = "" if at_ms - now_ms < _DAY_MS else f"{at:%Y-%m-%d} "
+    return f"{day}{at:%H:%M:%S} UTC"
 
 
-def _spent(limit: str, until_ms: int) -> str:
-    return f"this deployment's budget ({limit}) spares nothing until {_at(until_ms)}"
+def clock_ahead_ms(answer: Answer) -> int | None:
+    """Return how far an exchange's clock is ahead of ours; None where it tells none.
+
+    What comes from a cache is dated by the exchange when it made it, or by the cache
+    when it sent it on: between the two nothing is wrong.
+    """
+    try:
+        date = parsedate_to_datetime(answer.headers.get("date", ""))
+    except (ValueError, TypeError):
+        return None
+    least_ms = int(date.timestamp() * 1000) - answer.received_ms
+    most_ms = least_ms + answer.age_ms
+    return least_ms if least_ms > 0 else min(most_ms, 0)
 
 
 def _well_known(symbols: Symbols) -> Listing | None:

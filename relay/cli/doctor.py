@@ -29,6 +29,7 @@ from relay.cli.run import (
     sentences,
     until_stopped,
 )
+from relay.client.question import read_url
 from relay.clock import Clock
 from relay.config import Settings
 from relay.errors import StoreDown
@@ -76,6 +77,8 @@ def doctor(
     """
     with sentences():
         settings = read_settings(file, sim_url).settings
+        if asked["edge"]:
+            asked["edge"] = read_url(str(asked["edge"]))
     rounds = Rounds()
     run(
         lambda stop: until_stopped(

@@ -4,7 +4,15 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from relay.errors import ExchangeDown, ExchangeError, FrameError, RateLimited, Refused
+from relay.errors import (
+    ExchangeDown,
+    ExchangeError,
+    FrameError,
+    LeftAlone,
+    RateLimited,
+    Refused,
+    Spent,
+)
 
 Verdict = Literal["ok", "wrong", "note", "held"]
 
@@ -65,12 +73,7 @@ def advise(name: str, error: ExchangeError, *, streams: bool) -> str:
     if isinstance(error, Refused):
         return error.advice
     if isinstance(error, RateLimited):
-        wait_s = error.retry_after_ms / 1000
-        return (
-            f"wait {wait_s:.0f} s and try again; if it stays so, somebody else reads by"
-            " the same address or key: use one of your own, and name an address in"
-            " RELAY_EGRESS"
-        )
+        return _advise_to_wait(error)
     if isinstance(error, FrameError):
         return "the exchange writes something new: update the relay"
     assert isinstance(error, ExchangeDown), "there are no other kinds"
@@ -78,6 +81,22 @@ def advise(name: str, error: ExchangeError, *, streams: bool) -> str:
     words = (remedy for cause, remedy in _REMEDIES.items() if cause in error.cause)
     urls = f"{prefix}_REST_URL" + (f" and {prefix}_WS_URL" if streams else "")
     return next(words, _OTHERWISE).format(urls=urls)
+
+
+def _advise_to_wait(error: RateLimited) -> str:
+    """Say for how long, and who it was that has asked too much, as far as we know."""
+    wait = f"wait {-(-error.retry_after_ms // 1000)} s and try again"
+    if isinstance(error, Spent):
+        return (
+            f"{wait}: nothing is wrong, the relay's own budget holds, which all that"
+            " share its store and RELAY_EGRESS spend from"
+        )
+    if isinstance(error, LeftAlone):
+        return f"{wait}: it has asked for that, and the relay keeps to it"
+    return (
+        f"{wait}; if it stays so, somebody else reads by the same address or key: use"
+        " one of your own, and name an address in RELAY_EGRESS"
+    )
 
 
 def seen(name: str, error: ExchangeError) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from relay.errors import ExchangeError, RateLimited, Refused
-from relay.ingest.budget import Priority, Reservation, Transport, Wait
+from relay.ingest.budget import Priority, Reservation, Wait
+from relay.ingest.offence import Transport
 from relay.ingest.purse import Purse
 
 # What is left of a limit for the leader: half of the spare over a lost book.
@@ -63,8 +64,8 @@ class Modest(Purse):
                 return Wait(gauge.frees_ms, gauge.limit, reason)
         return reservation
 
-    async def heed(self, error: ExchangeError, transport: Transport) -> None:
+    def mind(self, error: ExchangeError, transport: Transport) -> None:
         """Leave the exchange alone for as long as an answer of it asks for."""
         if isinstance(error, RateLimited | Refused):
             self.refusal = error
-        await super().heed(error, transport)
+        super().mind(error, transport)

@@ -1,4 +1,4 @@
-"""What ``relay top`` and ``relay status`` show, as tables of 80 columns.
+"""What ``relay top`` and ``relay status`` show; narrow screens get fewer columns.
 
 Pure. Who asks and paints stands in ``top`` and ``status``.
 """
@@ -8,6 +8,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Final
 
 from msgspec import Struct
+from rich.cells import cell_len
 from rich.console import (
     Console,
     ConsoleOptions,
@@ -21,11 +22,18 @@ from rich.table import Table
 from rich.text import Text
 
 from relay.client import ClientError, Prices, State, Status, Ticker, Way
+from relay.client.question import without_login
 from relay.client.status import Budget, Source, Stream
 
 _GAUGE_CELLS: Final = 10
 # Columns from which bid and ask fit beside the longest prices.
 _WIDE: Final = 100
+# Cells between two columns.
+_GAP: Final = 2
+# Narrower than this, budgets in words are a column of single words.
+_BUDGETS_MIN: Final = 24
+# Instruments without a value that are named on the first line.
+_NAMED_MAX: Final = 3
 # A budget that is this full deserves a look.
 _TIGHT: Final = 0.8
 _UNITS: Final = (
@@ -96,22 +104,65 @@ def notes(ticker: Ticker) -> str:
     return f"{plain(ticker.source)}{via}{' STALE' if ticker.stale else ''}"
 
 
-def _columns(*names: str, right: Iterable[str] = ()) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    numbers = set(right)
-    for name in names:
-        table.add_column(
-            name,
-            justify="right" if name in numbers else "left",
-            no_wrap=name != "budgets",
-        )
-    return table
+class Column(Struct, kw_only=True):
+    """One column: its cells, and when it goes where there is no room for all.
+
+    ``goes`` counts from 1, the first to go; 0 stays. ``least`` are the cells that it
+    takes at the least. What ``wraps`` needs no more, whatever stands in it.
+    """
+
+    name: str
+    cells: list[Text]
+    right: bool = False
+    goes: int = 0
+    least: int = 0
+    wraps: bool = False
+
+    @property
+    def width(self) -> int:
+        """How many cells it takes."""
+        cells = () if self.wraps else (one.cell_len for one in self.cells)
+        return max(self.least, cell_len(self.name), *cells)
+
+
+class Columns:
+    """A table that leaves columns out where they do not fit, and so cuts no number."""
+
+    def __init__(self, *columns: Column) -> None:
+        self._columns = columns
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> RenderResult:
+        """Write the columns that there is room for."""
+        del console
+        padding = (0, _GAP, 0, 0)
+        table = Table(box=None, pad_edge=False, padding=padding, header_style="dim")
+        kept = self._that_fit(options.max_width)
+        for one in kept:
+            table.add_column(
+                one.name,
+                justify="right" if one.right else "left",
+                no_wrap=not one.wraps,
+            )
+        for row in zip(*(one.cells for one in kept), strict=True):
+            table.add_row(*row)
+        yield table
+
+    def _that_fit(self, width: int) -> list[Column]:
+        kept = list(self._columns)
+        may_go = sorted((one for one in kept if one.goes), key=lambda one: one.goes)
+        for one in may_go:
+            if sum(each.width + _GAP for each in kept) - _GAP <= width:
+                break
+            kept.remove(one)
+        return kept
 
 
 class Annotated:
     """A table whose rows have words beneath them, which wrap so that no cell does."""
 
-    def __init__(self, table: Table, words: Sequence[Sequence[str]]) -> None:
+    def __init__(self, table: Columns, words: Sequence[Sequence[str]]) -> None:
         self._table, self._words = table, words
 
     def __rich_console__(
@@ -138,31 +189,54 @@ class Paper(Struct, frozen=True):
     measure: Callable[[RenderableType], int]
 
 
-def price_table(prices: Prices, now_ms: int, width: int, rows_max: int | None) -> Table:
+def price_table(
+    prices: Prices, now_ms: int, width: int, rows_max: int | None
+) -> RenderableType:
     """Return a row for each instrument; the rest is counted.
 
     Bid and ask are there where there is room for them.
     """
-    quotes = ("bid", "ask") if width >= _WIDE else ()
-    numbers = ("price", "24 h", *quotes, "age")
-    table = _columns("instrument", *numbers[:-1], "source", "age", right=numbers)
     names = sorted(prices)
     shown = names if rows_max is None else names[: max(rows_max, 1)]
-    for name in shown:
-        ticker = prices[name]
-        table.add_row(
-            *_price_cells(name, ticker, "bold" if name in prices.changed else ""),
-            *([cell(ticker.bid), cell(ticker.ask)] if quotes else ()),
-            cell(notes(ticker), "yellow" if ticker.stale else ""),
-            age(now_ms - ticker.received_ms) if ticker.received_ms else "",
-        )
-    if len(shown) < len(names):
-        table.add_row(Text(f"+{len(names) - len(shown)} more", "dim"))
-    return table
+    rows = [(name, prices[name]) for name in shown]
+    changed = set(prices.changed)
+    styles = ["bold" if name in changed else "" for name in shown]
+    quotes = [
+        Column(name="bid", cells=[cell(one.bid) for _, one in rows], right=True),
+        Column(name="ask", cells=[cell(one.ask) for _, one in rows], right=True),
+    ]
+    table = Columns(
+        Column(name="instrument", cells=list(map(cell, shown, styles))),
+        Column(
+            name="price",
+            cells=[
+                cell(one.price, style)
+                for (_, one), style in zip(rows, styles, strict=True)
+            ],
+            right=True,
+        ),
+        Column(name="24 h", cells=[change(one) for _, one in rows], right=True, goes=2),
+        *(quotes if width >= _WIDE else ()),
+        Column(
+            name="source",
+            cells=[cell(notes(one), "yellow" if one.stale else "") for _, one in rows],
+        ),
+        Column(
+            name="age",
+            cells=[Text(_age_of(one, now_ms)) for _, one in rows],
+            right=True,
+            goes=1,
+            # So that it does not come and go with the seconds.
+            least=len("99.9 s"),
+        ),
+    )
+    if len(shown) == len(names):
+        return table
+    return Group(table, Text(f"+{len(names) - len(shown)} more", "dim"))
 
 
-def _price_cells(name: str, ticker: Ticker, style: str) -> list[Text]:
-    return [cell(name, style), cell(ticker.price, style), change(ticker)]
+def _age_of(ticker: Ticker, now_ms: int) -> str:
+    return age(now_ms - ticker.received_ms) if ticker.received_ms else ""
 
 
 def _state_of(source: Source) -> Text:
@@ -198,19 +272,32 @@ def _cooling(budget: Budget, now_ms: int) -> str:
     return f"for {span(budget.cooling_until_ms - now_ms)}"
 
 
-def _source_table(status: Status, cells: Mapping[str, Text]) -> Table:
+def _source_columns(rows: Sequence[tuple[str, Source]]) -> list[Column]:
+    """Return what is told of every source: whether it lives, and how it was heard."""
+    sources = [source for _, source in rows]
+    return [
+        Column(name="source", cells=[cell(name) for name, _ in rows]),
+        Column(name="state", cells=list(map(_state_of, sources))),
+        Column(
+            name="shown",
+            cells=[Text(str(one.shown)) for one in sources],
+            right=True,
+            goes=2,
+        ),
+        Column(
+            name="heard", cells=[Text(age(one.age_ms)) for one in sources], right=True
+        ),
+    ]
+
+
+def _source_table(status: Status, cells: Mapping[str, Text]) -> Columns:
     """Return a row for each source, with its budgets in short."""
-    numbers = ("shown", "heard")
-    table = _columns("source", "state", *numbers, "budgets", right=numbers)
-    for name, source in sorted(status.sources.items()):
-        table.add_row(
-            cell(name),
-            _state_of(source),
-            str(source.shown),
-            age(source.age_ms),
-            cells.get(name, Text()),
-        )
-    return table
+    rows = sorted(status.sources.items())
+    budgets = [cells.get(name, Text()) for name, _ in rows]
+    return Columns(
+        *_source_columns(rows),
+        Column(name="budgets", cells=budgets, goes=1, least=_BUDGETS_MIN, wraps=True),
+    )
 
 
 def budgets_in_short(status: Status, now_ms: int) -> dict[str, Text]:
@@ -253,32 +340,32 @@ def _flow(status: Status, name: str) -> Text:
 
 def source_list(status: Status) -> "Annotated":
     """Return a row for each source, and beneath it why it is not as it should be."""
-    numbers = ("shown", "heard")
     rows = sorted(status.sources.items())
-    table = _columns("source", "state", *numbers, "streams", right=numbers)
-    for name, source in rows:
-        age_of, flow = age(source.age_ms), _flow(status, name)
-        table.add_row(cell(name), _state_of(source), str(source.shown), age_of, flow)
+    flows = [_flow(status, name) for name, _ in rows]
+    table = Columns(*_source_columns(rows), Column(name="streams", cells=flows, goes=1))
     return Annotated(table, [reasons(status, name) for name, _ in rows])
 
 
 def budget_list(status: Status, now_ms: int) -> "Annotated":
     """Return a row for each limit, with its gauge; beneath it until when it cools."""
-    table = _columns(
-        *("exchange", "limit", "spent", "of", "per", ""), right=("spent", "of")
+    rows = [
+        (name, one)
+        for name, budgets in sorted(status.budgets.items())
+        for one in budgets
+    ]
+    used = [Text(f"{one.used:g}") for _, one in rows]
+    most = [Text(f"{one.most:g}") for _, one in rows]
+    table = Columns(
+        Column(name="exchange", cells=[cell(name) for name, _ in rows]),
+        Column(name="limit", cells=[cell(one.limit) for _, one in rows]),
+        Column(name="spent", cells=used, right=True),
+        Column(name="of", cells=most, right=True),
+        Column(
+            name="per", cells=[Text(span(one.window_ms)) for _, one in rows], goes=2
+        ),
+        Column(name="", cells=[Text(gauge(one)) for _, one in rows], goes=1),
     )
-    words: list[list[str]] = []
-    for name, budgets in sorted(status.budgets.items()):
-        for one in budgets:
-            words.append([_why(one, now_ms)] if _is_cooling(one, now_ms) else [])
-            table.add_row(
-                cell(name),
-                cell(one.limit),
-                f"{one.used:g}",
-                f"{one.most:g}",
-                span(one.window_ms),
-                gauge(one),
-            )
+    words = [[_why(one, now_ms)] if _is_cooling(one, now_ms) else [] for _, one in rows]
     return Annotated(table, words)
 
 
@@ -335,13 +422,20 @@ def draw_status(status: Status, now_ms: int) -> Group:
 
 def headline(scene: Scene) -> Text:
     """Write where the prices come from, and how the connection stands."""
-    text = Text(f"relay {plain(scene.url)}  ")
+    text = Text(f"relay {plain(without_login(scene.url))}  ")
     text.append(scene.state.upper(), _STYLE_OF_STATE[scene.state])
     if scene.way is not None:
         text.append(f" by {scene.way}")
     if scene.prices is not None and scene.prices.missing:
-        text.append(f"  without a value: {len(scene.prices.missing)}")
+        text.append(f"  without a value: {named(scene.prices.missing)}")
     return text
+
+
+def named(names: Sequence[str]) -> str:
+    """Name the first few, and count the rest: a misspelt one must be seen as such."""
+    first = [plain(name) for name in names[:_NAMED_MAX]]
+    rest = len(names) - len(first)
+    return ", ".join([*first, f"{rest} more"] if rest else first)
 
 
 def draw_top(scene: Scene, paper: Paper) -> Group:

@@ -19,7 +19,7 @@ file                       lines
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -90,20 +90,25 @@ def read(path: Path) -> Iterator[Item]:
         RecordingError: the file cannot be read, or its name has no known ending.
         EndsEarly: it ends before its end; what it has was yielded.
     """
+    yield from _reader_of(path)(_lines(path))
+
+
+def _reader_of(path: Path) -> Callable[[Iterator[bytes]], Iterator[Item]]:
     suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
     reader = _READERS.get(suffixes[-1] if suffixes else "")
     if reader is None:
         endings = ", ".join(_READERS)
         raise RecordingError(path, 0, f"expected a file that ends in {endings} or .gz")
-    yield from reader(_lines(path))
+    return reader
 
 
 def size(path: Path) -> int:
     """Return how many lines a recording has, for a progress bar.
 
     Raises:
-        RecordingError: the file cannot be read.
+        RecordingError: the file cannot be read, or its name has no known ending.
     """
+    _reader_of(path)
     count = 0
     with suppress(EndsEarly):
         for _ in _lines(path):

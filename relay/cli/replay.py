@@ -111,9 +111,10 @@ async def _replay(
     played: Played,
 ) -> None:
     settings = player.settings
+    # Before anything is begun, since a file that is none is the commonest mistake.
+    lines = sum(size(path) for path in paths)
     async with _store(settings) as client:
         with _progress() as progress:
-            lines = sum(size(path) for path in paths)
             # Read twice: for the symbol tables first, since they stand anywhere.
             bar = progress.add_task("replaying", total=2 * lines)
             for number, _ in enumerate(player.learn(paths), 1):

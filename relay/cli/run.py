@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,6 +82,15 @@ def _first(group: BaseExceptionGroup[Any]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def say(text: str) -> None:
+    """Print where a service is to be found; without room for the words, it goes on.
+
+    Its log may stand on a disk that is full.
+    """
+    with suppress(OSError):
+        console.print(text)
 
 
 def click_safe(text: str) -> str:

@@ -9,11 +9,11 @@ import rich_click as click
 from msgspec.structs import replace
 
 from relay.cli.run import (
-    console,
     log_to_stderr,
     option_config,
     patience,
     run,
+    say,
     sentences,
 )
 from relay.clock import Clock
@@ -104,7 +104,7 @@ async def _stop_at(stop: asyncio.Event, server: Server) -> None:
 def _say_where(addresses: Addresses) -> None:
     """Say where it listens."""
     for host, port in addresses:
-        console.print(f"relay at http://{_bracketed(host)}:{port}")
+        say(f"relay at http://{_bracketed(host)}:{port}")
 
 
 def _bracketed(host: str) -> str:

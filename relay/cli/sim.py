@@ -14,16 +14,27 @@ from relay.simulator.settings import Settings
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Listen here.")
-@click.option("--port", default=9400, show_default=True, help="Listen on this port.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=9400,
+    show_default=True,
+    help="Listen on this port.",
+)
 @click.option("--seed", default=1, show_default=True, help="What chance draws from.")
 @click.option(
     "--instruments",
+    type=click.IntRange(min=0),
     default=0,
     show_default=True,
     help="Symbols on Binance at least; 0 for the table as it stands.",
 )
 @click.option(
-    "--rate", default=500, show_default=True, help="Price changes a second, in all."
+    "--rate",
+    type=click.IntRange(min=0),
+    default=500,
+    show_default=True,
+    help="Price changes a second, in all.",
 )
 def sim(host: str, port: int, seed: int, instruments: int, rate: int) -> None:
     """Run the exchange simulator: every exchange's REST and WebSocket on one port.

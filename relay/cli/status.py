@@ -1,5 +1,8 @@
 """``relay status``: one look at a running relay."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Final
 
 import rich_click as click
@@ -7,10 +10,11 @@ from rich.console import Console
 
 from relay.cli.picture import draw_status
 from relay.cli.run import EXIT_FAILED, option_api_key, run, until_stopped
-from relay.client import AsyncClient, Status
+from relay.client import AsyncClient, Refused, Status
 from relay.clock import Clock
 
 URL: Final = "http://127.0.0.1:8000"
+_SHOW_KEY: Final = "Show one with --api-key, or in RELAY_API_KEY."
 
 
 @click.command()
@@ -43,4 +47,19 @@ def set_by(clock: Clock, status: Status) -> None:
 
 async def _look(client: AsyncClient, seen: list[Status]) -> None:
     async with client:
-        seen.append(await client.status())
+        with asking():
+            seen.append(await client.status())
+
+
+@contextmanager
+def asking() -> Iterator[None]:
+    """Say how a key is shown here, where the relay says how programs show one."""
+    try:
+        yield
+    except* Refused as group:
+        error = group.exceptions[0]
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if error.status != HTTPStatus.UNAUTHORIZED:
+            raise
+        raise Refused(error.code, error.sentence, _SHOW_KEY, error.status) from None

@@ -17,7 +17,7 @@ from rich.live import Live
 
 from relay.cli.picture import Paper, Scene, draw_top, line_of
 from relay.cli.run import option_api_key, run, until_stopped
-from relay.cli.status import URL, set_by
+from relay.cli.status import URL, asking, set_by
 from relay.client import AsyncClient, AsyncFeed, Prices, Unavailable
 from relay.clock import Clock
 
@@ -64,15 +64,20 @@ def top(
 
 async def _top(wish: Wish, console: Console) -> None:
     async with AsyncClient(wish.url, api_key=wish.api_key) as client:
-        if wish.once:
-            await _show_once(client, wish, console)
-            return
-        feed = client.stream(wish.symbols, of_list=wish.of_list, every=_PACE)
-        async with feed:
-            if console.is_terminal:
-                await _watch(client, feed, console)
-            else:
-                await _write_lines(feed, sys.stdout)
+        with asking():
+            await _show(client, wish, console)
+
+
+async def _show(client: AsyncClient, wish: Wish, console: Console) -> None:
+    if wish.once:
+        await _show_once(client, wish, console)
+        return
+    feed = client.stream(wish.symbols, of_list=wish.of_list, every=_PACE)
+    async with feed:
+        if console.is_terminal:
+            await _watch(client, feed, console)
+        else:
+            await _write_lines(feed, sys.stdout)
 
 
 async def _show_once(client: AsyncClient, wish: Wish, console: Console) -> None:

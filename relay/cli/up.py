@@ -9,12 +9,12 @@ import rich_click as click
 from msgspec.structs import replace
 
 from relay.cli.run import (
-    console,
     log_to_stderr,
     option_config,
     option_sim_url,
     read_settings,
     run,
+    say,
     sentences,
 )
 from relay.cli.serve import listening, serve_until
@@ -71,11 +71,11 @@ async def _up(
         if sim:
             simulator = await stack.enter_async_context(opened(Simulator(), 0))
             simulated = simulator.url
-            console.print(f"simulator at {simulated}  (its page: {simulated}/_sim/)")
+            say(f"simulator at {simulated}  (its page: {simulated}/_sim/)")
         settings = read(simulated)
         url = settings.store.url or await stack.enter_async_context(embedded())
         settings = replace(settings, store=replace(settings.store, url=url))
-        console.print(f"store at {address(url)}")
+        say(f"store at {address(url)}")
         clock = Clock()
         client = await stack.enter_async_context(connect(settings.store, clock))
         worker = await stack.enter_async_context(open_worker(settings, clock, client))

@@ -1,7 +1,9 @@
 """``relay warm``: fetch the configured addresses through the edge."""
 
 import asyncio
+from http import HTTPStatus
 from pathlib import Path
+from typing import Final
 
 import rich_click as click
 from msgspec.structs import replace
@@ -15,9 +17,12 @@ from relay.cli.run import (
     sentences,
     until_stopped,
 )
+from relay.client.question import read_url
 from relay.config import Warm, load
 from relay.delivery.warming import Fetched
 from relay.delivery.warming import warm as fetch
+
+_LOCKED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 @click.command()
@@ -40,8 +45,10 @@ def warm(url: str | None, every: float | None, api_key: str, file: str | None) -
     """
     with sentences():
         settings = load(Path(file) if file else None).settings.warm
-    if url is not None:
-        settings = replace(settings, url=url)
+        if url is not None:
+            settings = replace(settings, url=url)
+        if settings.url:
+            settings = replace(settings, url=read_url(settings.url))
     if api_key:
         settings = replace(settings, key=api_key)
     if every is None:
@@ -72,6 +79,8 @@ def _say(one: Fetched) -> str:
     """Say what was answered, how old it was, and what each cache on the way said."""
     if not one.status:
         return one.reason
+    if one.status in _LOCKED:
+        return f"{one.status}: it wants a key (--api-key, or RELAY_API_KEY)"
     age = "" if one.age_s is None else f", {one.age_s} s old"
     layers = f"; {' > '.join(one.layers)}" if one.layers else ""
     return f"{one.status}{age}{layers}"

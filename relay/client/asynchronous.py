@@ -4,6 +4,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from random import random
 from types import TracebackType
 from typing import Self
@@ -81,7 +82,7 @@ class AsyncClient(_Closes):
         symbols: str | Iterable[str] | None = None,
         *,
         of_list: str = "",
-        fields: Iterable[str] = (),
+        fields: str | Iterable[str] = (),
         since: Prices | str | None = None,
     ) -> Prices:
         """Return the newest prices; with ``since`` (a cursor, or prices), what is new.
@@ -102,7 +103,7 @@ class AsyncClient(_Closes):
         symbols: str | Iterable[str] | None = None,
         *,
         of_list: str = "",
-        fields: Iterable[str] = (),
+        fields: str | Iterable[str] = (),
         since: Prices | str | None = None,
         wait_s: float = 20,
     ) -> Prices:
@@ -122,7 +123,7 @@ class AsyncClient(_Closes):
         symbols: str | Iterable[str] | None = None,
         *,
         of_list: str = "",
-        fields: Iterable[str] = (),
+        fields: str | Iterable[str] = (),
         since: str = "",
         every: str = "",
     ) -> "AsyncFeed":
@@ -143,6 +144,7 @@ class AsyncClient(_Closes):
         """Return how the relay stands: its sources, budgets and clients.
 
         Raises:
+            Refused: the relay says no.
             Unavailable: it did not answer, several times.
         """
         return read_status(await self._ask(Request(place=status.PATH)))
@@ -179,7 +181,7 @@ class AsyncFeed(Standing, _Closes):
         self._answer: httpx.Response | None = None
         self._pieces: AsyncIterator[bytes] | None = None
         self._news: deque[Prices] = deque()
-        self._closed = False
+        self._closing = asyncio.Event()
 
     def __aiter__(self) -> Self:
         return self
@@ -190,15 +192,16 @@ class AsyncFeed(Standing, _Closes):
         Raises:
             Refused: the relay says no.
         """
-        while not self._news:
-            if self._closed:
-                raise StopAsyncIteration
+        while not self._news and not self._closing.is_set():
             await self._step()
+        if self._closing.is_set():
+            await self.aclose()
+            raise StopAsyncIteration
         return self._news.popleft()
 
     async def aclose(self) -> None:
-        """Hang up; iterating ends."""
-        self._closed = True
+        """Hang up; iterating ends, in another task as well."""
+        self._closing.set()
         self._news.clear()
         await self._hang_up()
 
@@ -210,7 +213,7 @@ class AsyncFeed(Standing, _Closes):
                 return
             todo = self._follower.plan()
             if isinstance(todo, Pause):
-                await asyncio.sleep(todo.seconds)
+                await self._pause(todo.seconds)
             else:
                 await self._ask(todo)
         except httpx.HTTPError as error:
@@ -219,6 +222,15 @@ class AsyncFeed(Standing, _Closes):
         except Unavailable as error:
             await self._hang_up()
             self._follower.failed(error)
+        except BaseException:
+            # A wait that was cancelled says nothing of the relay: ask anew from here.
+            await self._hang_up()
+            raise
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
 
     async def _ask(self, request: Request) -> None:
         built = self._http.build_request("GET", **self._line.call(request))

@@ -23,6 +23,9 @@ from relay.errors import RelayError
 # the server's own.
 _PASSING: Final = frozenset({408, 425, 429})
 _OURS: Final = 500
+# Nobody is sent away for longer, whatever somebody between has written.
+_RETRY_MAX_S: Final = 3600
+_RETRY_DIGITS: Final = 7
 
 
 class ClientError(RelayError):
@@ -113,4 +116,6 @@ def _fault_of(status: int) -> _Fault:
 
 def _seconds(text: str) -> float:
     """Read a ``Retry-After`` in seconds; a date is not obeyed but backed off from."""
-    return float(text) if text.isascii() and text.isdigit() else 0.0
+    if not (text.isascii() and text.isdigit()):
+        return 0.0
+    return float(min(int(text[:_RETRY_DIGITS]), _RETRY_MAX_S))

@@ -11,6 +11,9 @@ from relay.client.errors import unreadable
 
 # One event holds a whole board at most: thousands of tickers of some 400 bytes.
 _EVENT_MAX: Final = 32 << 20
+# Nobody is told to come back later than in an hour.
+_RETRY_MAX_MS: Final = 3_600_000
+_RETRY_DIGITS: Final = 8
 
 
 class Event(Struct, frozen=True):
@@ -59,7 +62,7 @@ class Events:
         if name == b"data":
             self._data.append(value)
         elif name == b"retry" and value.isdigit():
-            self._retry_ms = int(value)
+            self._retry_ms = min(int(value[:_RETRY_DIGITS]), _RETRY_MAX_MS)
         return None
 
     def _end(self) -> Event | None:

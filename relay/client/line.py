@@ -3,6 +3,8 @@
 Pure. Who asks stands in ``asynchronous`` and ``synchronous``.
 """
 
+import ssl
+from collections.abc import Iterator
 from typing import Any, Final
 
 import httpx
@@ -10,7 +12,8 @@ from msgspec import Struct
 
 from relay import __version__
 from relay.client.errors import Unreachable
-from relay.client.question import Request
+from relay.client.question import Request, without_login
+from relay.errors import plain_reason
 
 HEADERS: Final = {"user-agent": f"price-relay-client/{__version__}"}
 LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=20)
@@ -37,7 +40,27 @@ class Line(Struct, frozen=True):
     def broken(self, error: httpx.HTTPError) -> Unreachable:
         """Return what an error of the line means."""
         silent = isinstance(error, httpx.ReadTimeout)
+        url = without_login(self.url)
         if isinstance(error, httpx.TimeoutException):
-            return Unreachable(self.url, "nothing came in time", silent=silent)
-        cause = str(error).strip().rstrip(".") or type(error).__name__
-        return Unreachable(self.url, cause)
+            return Unreachable(url, "nothing came in time", silent=silent)
+        causes = [plain_reason(one) for one in _behind(error) if _is_system(one)]
+        said = causes[-1] if causes else str(error).strip().rstrip(".")
+        return Unreachable(url, said or type(error).__name__)
+
+
+def _behind(error: BaseException) -> Iterator[OSError]:
+    """Yield what the machine said, the sentences around it first."""
+    one: BaseException | None = error
+    while one is not None:
+        if isinstance(one, OSError):
+            yield one
+        # httpcore keeps what it was told as an argument, and the event loop the causes
+        # of several addresses in a group.
+        several = one.exceptions if isinstance(one, BaseExceptionGroup) else one.args
+        wrapped = (other for other in several if isinstance(other, BaseException))
+        one = one.__cause__ or next(wrapped, None)
+
+
+def _is_system(error: OSError) -> bool:
+    """Tell whether an error's number is the machine's: TLS has numbers of its own."""
+    return bool(error.errno) and not isinstance(error, ssl.SSLError)

@@ -3,6 +3,7 @@
 Pure.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote, urlsplit
@@ -15,6 +16,8 @@ from relay.client.errors import Refused
 _MARGIN_S: Final = 10.0
 # How long a plain read may take.
 _READ_S: Final = 10.0
+# Who an address says is asking: for the wire, and for nobody to read.
+_LOGIN: Final = re.compile(r"//[^/?#]*@")
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -41,17 +44,17 @@ class Wanted(Struct, frozen=True):
         cls,
         symbols: str | Iterable[str] | None,
         of_list: str = "",
-        fields: Iterable[str] = (),
+        fields: str | Iterable[str] = (),
     ) -> "Wanted":
         """Make a selection; None and no list is the whole board.
 
         Raises:
             Refused: nothing is named, or both instruments and a list are.
         """
+        asked = tuple(_texts(fields))
         if symbols is None:
-            return cls((), of_list, tuple(fields))
-        texts = symbols.split(",") if isinstance(symbols, str) else symbols
-        named = tuple(sorted({text.strip() for text in texts if text.strip()}))
+            return cls((), of_list, asked)
+        named = tuple(sorted(set(_texts(symbols))))
         if not named or of_list:
             raise Refused(
                 "selection_invalid",
@@ -60,7 +63,7 @@ class Wanted(Struct, frozen=True):
                 else "No instrument was named.",
                 "Name instruments or a list; neither is the whole board.",
             )
-        return cls(named, "", tuple(fields))
+        return cls(named, "", asked)
 
     def place(self, path: str, **more: str) -> str:
         """Return the path with the query, in the order that everybody shares."""
@@ -76,6 +79,12 @@ class Wanted(Struct, frozen=True):
             if value
         )
         return f"{path}?{query}" if query else path
+
+
+def _texts(given: str | Iterable[str]) -> list[str]:
+    """Return what is named one by one, or with commas between."""
+    texts = given.split(",") if isinstance(given, str) else given
+    return [text.strip() for text in texts if text.strip()]
 
 
 def read(wanted: Wanted, cursor: str) -> Request:
@@ -106,11 +115,27 @@ def read_url(url: str) -> str:
     Raises:
         Refused: it is no address.
     """
-    parts = urlsplit(url.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+    text = url.strip()
+    if not _is_address(text):
         raise Refused(
             "url_invalid",
-            f"{url!r} is not a relay's address.",
+            f"{without_login(url)!r} is not a relay's address.",
             "Write it with its scheme, for example http://127.0.0.1:8000.",
         )
-    return url.strip().rstrip("/")
+    return text.rstrip("/")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:  # half a bracket, or a port that is no number or none there is
+        return False
+    whole = parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0
+    # What is asked for is put behind it, and must not get into a query or a fragment.
+    return whole and "?" not in text and "#" not in text
+
+
+def without_login(url: str) -> str:
+    """Return an address as people may read it: without a name and password in it."""
+    return _LOGIN.sub("//…@", url)

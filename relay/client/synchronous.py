@@ -81,7 +81,7 @@ class Client(_Closes):
         symbols: str | Iterable[str] | None = None,
         *,
         of_list: str = "",
-        fields: Iterable[str] = (),
+        fields: str | Iterable[str] = (),
         since: Prices | str | None = None,
     ) -> Prices:
         """Return the newest prices; with ``since`` (a cursor, or prices), what is new.
@@ -102,7 +102,7 @@ class Client(_Closes):
         symbols: str | Iterable[str] | None = None,
         *,
         of_list: str = "",
-        fields: Iterable[str] = (),
+        fields: str | Iterable[str] = (),
         since: Prices | str | None = None,
         wait_s: float = 20,
     ) -> Prices:
@@ -122,7 +122,7 @@ class Client(_Closes):
         symbols: str | Iterable[str] | None = None,
         *,
         of_list: str = "",
-        fields: Iterable[str] = (),
+        fields: str | Iterable[str] = (),
         since: str = "",
         every: str = "",
     ) -> "Feed":
@@ -143,6 +143,7 @@ class Client(_Closes):
         """Return how the relay stands: its sources, budgets and clients.
 
         Raises:
+            Refused: the relay says no.
             Unavailable: it did not answer, several times.
         """
         return read_status(self._ask(Request(place=status.PATH)))
@@ -170,8 +171,7 @@ class Feed(Standing, _Closes):
 
     It reconnects and falls back by itself. ``state`` tells how it stands, ``way`` how
     it reads, ``error`` what broke last, ``prices`` what is held. Use as a context
-    manager, or call ``close``. An interrupted wait loses
-    nothing: iterate again.
+    manager, or call ``close``. An interrupted wait loses nothing: iterate again.
     """
 
     def __init__(self, http: httpx.Client, line: Line, follower: Follower) -> None:
@@ -225,6 +225,10 @@ class Feed(Standing, _Closes):
         except Unavailable as error:
             self._hang_up()
             self._follower.failed(error)
+        except BaseException:
+            # A wait that was interrupted says nothing of the relay: ask anew from here.
+            self._hang_up()
+            raise
 
     def _ask(self, request: Request) -> None:
         built = self._http.build_request("GET", **self._line.call(request))

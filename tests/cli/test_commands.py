@@ -97,6 +97,38 @@ def test_a_port_in_use_is_named(command: str, taken: int) -> None:
     assert "Traceback" not in failed.stderr
 
 
+def test_a_misspelt_command_is_answered_with_the_one_it_is_like() -> None:
+    """As a misspelt option is; what is like nothing gets no guess."""
+    failed = relay("statu")
+    assert failed.returncode == 2
+    assert "No such command 'statu'. Did you mean 'status'?" in failed.stderr
+    assert "Did you mean" not in relay("xyzzy").stderr
+
+
+@pytest.mark.parametrize(
+    "option", [("--port", "-1"), ("--rate", "-4"), ("--instruments", "-1")]
+)
+def test_a_simulator_that_cannot_be_is_not_begun(option: tuple[str, str]) -> None:
+    """With the option and what it may be."""
+    failed = relay("sim", *option)
+    assert failed.returncode == 2
+    assert option[0] in failed.stderr
+    assert "range" in failed.stderr
+
+
+@pytest.mark.parametrize("name", ["nowhere.ws", "a.csv", "."])
+def test_a_recording_that_is_none_is_said_before_anything_is_begun(
+    tmp_path: Path, name: str
+) -> None:
+    """One sentence, and no progress of nothing."""
+    (tmp_path / "a.csv").write_text("")
+    failed = relay("replay", str(tmp_path / name))
+    assert failed.returncode == 1
+    assert failed.stdout == ""
+    (line,) = failed.stderr.replace("\n", " ").strip().split("replaying")
+    assert line.startswith("relay: ")
+
+
 def test_an_unknown_exchange_is_answered_with_those_there_are() -> None:
     """In the settings and on the command line."""
     failed = relay("replay", "--exchange", "mtgox", "x.ws")

@@ -115,6 +115,51 @@ def test_nothing_is_wider_than_the_screen() -> None:
         assert not any("…" in line for line in picture)
 
 
+@pytest.mark.parametrize("width", [40, 50, 60, 79])
+def test_a_narrow_screen_gets_fewer_columns_and_every_digit(width: int) -> None:
+    """A number that is cut is another number."""
+    tickers = dict(BOARD)
+    del tickers["SHIB-USD"]
+    few = prices(**{name.replace("-", "_"): one for name, one in tickers.items()})
+    seen = scene(prices=few, status=replace(STATUS, budgets={"kraken": [COOLING]}))
+    for picture in (look(seen, width), paint(draw_status(STATUS, NOW_MS), width)):
+        assert max(map(len, picture)) <= width
+        assert not any("…" in line for line in picture), picture
+    assert any("61000.10" in line and "coinbase" in line for line in look(seen, width))
+    assert "silent" in "\n".join(look(seen, width))
+
+
+def test_a_screen_too_narrow_for_anything_says_where_it_cuts() -> None:
+    """And is no reason to end."""
+    assert any("…" in line for line in look(scene(), 12))
+    assert any("…" in line for line in paint(draw_status(STATUS, NOW_MS), 12))
+
+
+def test_what_is_old_says_so_on_a_narrow_screen_as_well() -> None:
+    """Its age may go, and the word may not."""
+    old = prices(BTC_USD=Ticker(price="61000.10", source="coinbase", stale=True))
+    assert "coinbase STALE" in "\n".join(look(scene(prices=old), 40))
+
+
+def test_instruments_without_a_value_are_named() -> None:
+    """A name that was misspelt must be seen as such."""
+    body = Body(
+        cursor="k.s.1",
+        as_of_ms=NOW_MS,
+        live=True,
+        prices={},
+        missing=("BITCON-USD", "X\x1b[2J-USD", "C-USD", "D-USD", "E-USD"),
+    )
+    shown = look(scene(prices=Prices(body, {}), status=None), 120)[0]
+    assert "without a value: BITCON-USD, X?[2J-USD, C-USD, 2 more" in shown
+
+
+def test_the_address_is_shown_without_its_password() -> None:
+    """Others see the screen as well."""
+    shown = look(Scene("http://me:secret@h:1", NOW_MS))[0]
+    assert "http://…@h:1" in shown
+
+
 def test_what_others_have_written_is_shown_and_not_obeyed() -> None:
     """A reason comes from an exchange, a name from anybody."""
     shown = "\n".join(paint(draw_status(STATUS, NOW_MS)))

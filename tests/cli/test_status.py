@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from relay.config import Settings
+from relay.delivery.doors import make_key
 from relay.store.client import Client
 from relay.store.keys import Keys
 from tests.cli.commands import relay
@@ -88,3 +89,22 @@ def test_an_address_that_is_none_is_one_sentence() -> None:
     shown = relay("status", "--url", "127.0.0.1:8000")
     assert shown.returncode == 1
     assert "'127.0.0.1:8000' is not a relay's address" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("status",), ("top", "--once"), ("top",), ("warm",)]
+)
+async def test_who_has_no_key_is_told_how_to_show_one_here(
+    client: Client, keys: Keys, settings: Settings, command: tuple[str, ...]
+) -> None:
+    """Nobody sends a header from a terminal."""
+    _, line = make_key("shop", "read")
+    doors = replace(settings.doors, reading="keys", keys=(line,))
+    async with live(client, keys, replace(settings, doors=doors)) as locked:
+        shown = await asyncio.to_thread(relay, *command, "--url", locked.url)
+    assert shown.returncode == 1
+    said = shown.stdout + shown.stderr
+    assert "--api-key" in said
+    assert "RELAY_API_KEY" in said
+    assert "Authorization" not in said
+    assert "Traceback" not in said

@@ -86,7 +86,7 @@ async def test_once_shows_everything_in_80_plain_columns(instance: Live) -> None
     assert "BTC-USD" in shown.stdout
     assert "61000.10" in shown.stdout
     assert "ETH-USD" not in shown.stdout
-    assert "without a value: 1" in shown.stdout
+    assert "without a value: FOO-USD" in shown.stdout
     lines = shown.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert all(line.isprintable() for line in lines)

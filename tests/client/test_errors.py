@@ -31,10 +31,11 @@ def test_what_may_pass_is_told_from_what_will_not(status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "seconds"), [("7", 7), ("", 0), ("soon", 0), ("²", 0)]
+    ("header", "seconds"),
+    [("7", 7), ("", 0), ("soon", 0), ("²", 0), ("86400", 3600), ("9" * 5000, 3600)],
 )
 def test_retry_after_is_kept(header: str, seconds: float) -> None:
-    """The relay knows best when it can answer."""
+    """The relay knows best when it can answer; nobody is sent away for ever."""
     error = read_error(503, {"retry-after": header}, TOLD)
     assert isinstance(error, Unavailable)
     assert error.retry_after_s == seconds

@@ -34,6 +34,12 @@ def test_an_event_that_is_not_complete_is_none() -> None:
     assert Events().feed(b'data: {"a":1}\n') == []
 
 
+@pytest.mark.parametrize("digits", ["4000000", "9" * 5000])
+def test_nobody_is_told_to_come_back_in_a_year(digits: str) -> None:
+    """What a proxy or a mistake has written must not silence a client."""
+    assert Events().feed(f"retry: {digits}\n\n".encode()) == [Event(b"", 3_600_000)]
+
+
 def test_an_event_without_an_end_is_refused() -> None:
     """No answer may fill the memory."""
     with pytest.raises(Unavailable, match="without an end"):

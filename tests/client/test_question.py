@@ -4,7 +4,7 @@ import pytest
 
 from relay.client import question
 from relay.client.errors import Refused
-from relay.client.question import Wanted, read_url
+from relay.client.question import Wanted, read_url, without_login
 
 
 def test_the_same_instruments_are_the_same_url() -> None:
@@ -61,11 +61,41 @@ def test_a_stream_resumes_where_it_was() -> None:
     assert "last-event-id" not in question.stream(wanted, "", silent_s=9).headers
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:8000", "ftp://h", "http://", "h?x=1"])
+def test_fields_may_be_one_text_as_well() -> None:
+    """Whoever writes them like symbols must not ask for single letters."""
+    place = Wanted.of(None, fields="price, bid").place("/v1/prices")
+    assert place == "/v1/prices?fields=price,bid"
+    assert Wanted.of(["BTC"], fields=["bid"]).fields == ("bid",)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "",
+            "127.0.0.1:8000",
+            "ftp://h",
+            "http://",
+            "h?x=1",
+            "http://h?",
+            "http://h#a",
+        ),
+        *("http://[::1", "http://h:x", "http://h:99999", "http://h:0"),
+    ],
+)
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     """With what one looks like."""
     with pytest.raises(Refused, match=r"http://127\.0\.0\.1:8000"):
         read_url(url)
+
+
+def test_an_address_is_shown_without_the_password_in_it() -> None:
+    """Errors stand in logs, and what is painted on a screen is seen by others."""
+    assert without_login("https://me:secret@h.example/a") == "https://…@h.example/a"
+    assert without_login("https://h.example/a@b") == "https://h.example/a@b"
+    with pytest.raises(Refused) as raised:
+        read_url("ftp://me:secret@h")
+    assert "secret" not in str(raised.value)
 
 
 def test_an_address_may_have_a_path() -> None:

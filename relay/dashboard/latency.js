@@ -10,6 +10,10 @@ const KEPT_S = 60;
 const SAMPLES_MAX = 200;
 // Clocks nearer than this agree as well as a round trip can tell.
 const AGREE_MS = 250;
+// A trip is as good as the shortest when it took no more than so many times as long …
+const NEAR = 1.5;
+// … and each one that took longer lets the shortest grow by so much.
+const FORGOTTEN = 1.1;
 
 export class Latency {
   #seconds = [[]];
@@ -28,9 +32,13 @@ export class Latency {
   /** Learn how far our clock is ahead of the relay's, from one answer's round trip. */
   compare(relayMs, askedMs, answeredMs) {
     const trip = answeredMs - askedMs;
-    // The shortest trip says it best; it is forgotten slowly, since clocks drift.
-    if (trip > (this.trip ?? Infinity) * 1.5) return;
-    this.trip = trip;
+    // The shortest trip says it best; it is forgotten slowly, since clocks drift, and
+    // no network stays as quick as it was once.
+    if (trip > (this.trip ?? Infinity) * NEAR) {
+      this.trip *= FORGOTTEN;
+      return;
+    }
+    this.trip = Math.max(1, trip);
     this.measured = (askedMs + answeredMs) / 2 - relayMs;
     this.offMs = Math.abs(this.measured) < Math.max(AGREE_MS, trip) ? 0 : this.measured;
     const s = Math.round(Math.abs(this.offMs) / 100) / 10;

@@ -217,7 +217,7 @@ for (const button of document.querySelectorAll("[data-sort]")) {
 }
 
 document.addEventListener("keydown", (event) => {
-  const typing = event.target.matches("input[type=search], select");
+  const typing = event.target.matches("input:not([type=radio]), select");
   if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) {
     event.preventDefault();
     $("search").focus();
@@ -236,14 +236,20 @@ async function readLists() {
   const asker = prices;
   const answer = await ask("/v1/symbols");
   if (!answer.ok) return;
-  const { lists: given } = await answer.json();
+  const { lists: given, names } = await answer.json();
   if (prices !== asker) return;
+  const chosen = $("list").value;
   lists.clear();
   $("list").length = 1;
   for (const [name, instruments] of Object.entries(given)) {
     lists.set(name, instruments);
     $("list").append(new Option(name, name));
   }
+  table.call(names);
+  // What was chosen before the key was forgotten is still what is shown.
+  if (!chosen) return;
+  $("list").value = lists.has(chosen) ? chosen : "";
+  table.show({ list: lists.get(chosen) ?? null });
 }
 
 // ----------------------------------------------------------------- view and theme

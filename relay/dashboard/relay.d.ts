@@ -25,6 +25,7 @@ export type Selection = readonly string[] | { readonly list: string } | "all";
 export type Way = "auto" | "stream" | "poll" | "ws";
 
 export type State =
+  /** Nothing has been heard yet, or nothing is selected. */
   | "connecting"
   /** Everything is as new as the relay has it. */
   | "live"

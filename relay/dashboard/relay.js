@@ -106,6 +106,9 @@ class Lost extends Error {
  * The selection is an array of names, `{ list: "majors" }`, or `"all"`.
  */
 export function subscribe(selection, options = {}) {
+  // Before anything is held: who asks for what cannot be leaves nothing behind.
+  mustBeSelection(selection);
+  if (options.way) mustBeWay(options.way);
   return new Subscription(deskOf(options), selection, options);
 }
 
@@ -113,6 +116,17 @@ export function subscribe(selection, options = {}) {
 export function peek(selection, options = {}) {
   const desk = desks.get(keyOf(options));
   return desk ? pick(desk, desk.resolved(selection)?.names ?? []) : new Map();
+}
+
+function mustBeSelection(selection) {
+  if (selection === "all" || Array.isArray(selection)) return;
+  if (typeof selection?.list === "string") return;
+  throw new TypeError('A selection is an array of names, { list: "majors" } or "all".');
+}
+
+function mustBeWay(way) {
+  if (["auto", "stream", "poll", "ws"].includes(way)) return;
+  throw new TypeError(`There is no way ${JSON.stringify(way)}.`);
 }
 
 /** Which of two decimal texts is larger, digit by digit: -1, 0 or 1. */
@@ -206,6 +220,7 @@ class Subscription {
 
   /** Want something else from now on; what is already held is there at once. */
   select(selection) {
+    mustBeSelection(selection);
     if (this.#closed) return;
     this.#asked = selection;
     const found = this.#desk.resolved(selection);
@@ -332,9 +347,7 @@ class Desk {
   }
 
   use(way) {
-    if (!["auto", "stream", "poll", "ws"].includes(way)) {
-      throw new TypeError(`There is no way ${JSON.stringify(way)}.`);
-    }
+    mustBeWay(way);
     if (way === this.way) return;
     this.way = way;
     this.say({ chosen: way });
@@ -363,7 +376,7 @@ class Desk {
     // What is asked for by another name is known soon: one connection then, not two.
     if (!this.line && this.resolving) return;
     const names = this.union();
-    if (names !== null && !names.length) return this.hang();
+    if (names !== null && !names.length) return this.rest();
     if (!this.line) {
       if (this.status.state === "paused") this.say({ state: "reconnecting" });
       this.line = canShare(this) ? new Tab(this) : new Feed(this);
@@ -383,6 +396,13 @@ class Desk {
   hang() {
     this.line?.close();
     this.line = null;
+  }
+
+  // Nothing is wanted, and so nothing is read: that is not live, and nothing is wrong.
+  rest() {
+    const read = this.line !== null || this.status.state === "paused";
+    this.hang();
+    if (read) this.say({ state: "connecting", way: null, role: "alone", error: null });
   }
 
   end() {
@@ -487,10 +507,12 @@ class Desk {
   async members(key, value) {
     const url = new URL("v1/prices", this.ask.base);
     url.search = new URLSearchParams({ [key]: value, fields: "price" });
-    const answer = await get(this.ask, url, { signal: this.ending.signal });
-    if (!answer.ok) throw await lostBy(answer, this.ask);
-    const { prices, missing } = await answer.json();
-    return [...Object.keys(prices), ...missing].sort();
+    return within(patience.pollExtra, this.ending.signal, async (signal) => {
+      const answer = await get(this.ask, url, { signal });
+      if (!answer.ok) throw await lostBy(answer, this.ask);
+      const { prices, missing } = await answer.json();
+      return [...Object.keys(prices), ...missing].sort();
+    });
   }
 }
 
@@ -799,6 +821,20 @@ async function lostBy(answer, { stream = false, pass = null }) {
 function backoff(failures) {
   const bound = Math.min(patience.retryMax, patience.retry * 2 ** failures);
   return bound / 4 + Math.random() * bound * 0.75;
+}
+
+// Ask with a signal of its own, which ends it when nothing came for so long.
+async function within(ms, ending, ask) {
+  const attempt = new AbortController();
+  const end = () => attempt.abort(ending.reason);
+  const timer = setTimeout(() => attempt.abort(new Lost("The relay is silent.")), ms);
+  ending.addEventListener("abort", end, { once: true });
+  try {
+    return await ask(attempt.signal);
+  } finally {
+    clearTimeout(timer);
+    ending.removeEventListener("abort", end);
+  }
 }
 
 function pause(ms, signal) {

@@ -66,10 +66,12 @@ export class Sparks {
     try {
       const answer = await ask(`/v1/prices/${encodeURIComponent(name)}/recent`);
       if (!answer.ok) throw new Error(String(answer.status));
+      const { points } = await answer.json();
       if (!this.#asked.has(name)) return;
+      // What has come meanwhile is newer than the answer.
       const held = this.#points.get(name) ?? [];
       const since = held[0]?.[0] ?? Infinity;
-      const older = (await answer.json()).points.filter(([ms]) => ms < since - STEP_MS);
+      const older = points.filter(([ms]) => ms < since - STEP_MS);
       this.#points.set(name, [...older, ...held]);
     } catch {
       this.#asked.set(name, Date.now() + AGAIN_MS);
@@ -85,12 +87,14 @@ export function shape(points) {
   if (points.length < POINTS_MIN) return "";
   const values = points.map(([, price]) => Number(price));
   const low = Math.min(...values);
-  const span = Math.max(...values) - low || 1;
+  const span = Math.max(...values) - low;
+  // What has not moved stands in the middle, neither high nor low.
+  const height = (value) => (span ? 95 - (90 * (value - low)) / span : 50);
   // What is known of less than two minutes does not fill the whole width.
   const until = points.at(-1)[0];
   const width = Math.max(until - points[0][0], SPAN_MIN_MS);
   const from = until - width;
   return points
-    .map(([ms], i) => `${((100 * (ms - from)) / width).toFixed(1)},${(95 - (90 * (values[i] - low)) / span).toFixed(1)}`)
+    .map(([ms], i) => `${((100 * (ms - from)) / width).toFixed(1)},${height(values[i]).toFixed(1)}`)
     .join(" ");
 }

@@ -184,5 +184,3 @@ function fillGauge(item, { exchange, limit, used, most, window_ms: windowMs, coo
   meter.setAttribute("aria-valuetext", cooling ? `${spent}, cooling` : spent);
   meter.firstChild.style.transform = `scaleX(${share.toFixed(4)})`;
 }
-
-

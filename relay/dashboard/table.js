@@ -6,6 +6,8 @@ import { Row } from "./row.js";
 
 // Rows drawn beyond each edge, for the scroll that is about to come.
 const BEYOND = 6;
+// Letters from which on a search may mean another name, such as bitcoin.
+const NAME_MIN = 3;
 
 const decimal = (field) => (a, b) => {
   if (!a[field] || !b[field]) return (a[field] ? 1 : 0) - (b[field] ? 1 : 0);
@@ -35,6 +37,7 @@ export class Table {
     this.prices = new Map();
     this.list = null;
     this.text = "";
+    this.called = [];
     this.sorted = { by: "name", down: false };
     this.active = "";
     this.nowMs = () => Date.now();
@@ -62,6 +65,12 @@ export class Table {
     this.#draw();
   }
 
+  /** Learn what else instruments are called: a search finds them by that as well. */
+  call(names) {
+    this.called = Object.entries(names).map(([name, instrument]) => [name.toUpperCase(), baseOf(instrument)]);
+    if (this.text) this.arrange();
+  }
+
   /** Choose which rows there are and how they are sorted. */
   show({ list = this.list, text = this.text, by = this.sorted.by, down = this.sorted.down }) {
     Object.assign(this, { list, text, sorted: { by, down } });
@@ -86,8 +95,9 @@ export class Table {
     const wanted = this.text.trim().toUpperCase().replace("/", "-");
     const from = by === "name" && !down && this.list ? this.list : [...this.prices.keys()].sort();
     const among = this.list && new Set(this.list);
+    const bases = this.#meant(wanted);
     const names = from.filter(
-      (name) => this.prices.has(name) && name.includes(wanted) && (!among || among.has(name)),
+      (name) => this.prices.has(name) && (name.includes(wanted) || bases.has(baseOf(name))) && (!among || among.has(name)),
     );
     const order = ORDERS[by];
     const sign = down ? -1 : 1;
@@ -102,6 +112,11 @@ export class Table {
     this.grid.setAttribute("aria-rowcount", names.length + 1);
     this.#measure();
     this.arranged(names.length);
+  }
+
+  #meant(wanted) {
+    if (wanted.length < NAME_MIN) return new Set();
+    return new Set(this.called.filter(([name]) => name.startsWith(wanted)).map(([, base]) => base));
   }
 
   #measure() {
@@ -207,6 +222,8 @@ export class Table {
     this.activate(this.#order[Math.min(end, Math.max(0, goal))]);
   }
 }
+
+const baseOf = (name) => name.slice(0, name.lastIndexOf("-"));
 
 function rem() {
   return parseFloat(getComputedStyle(document.documentElement).fontSize);

@@ -210,6 +210,65 @@ async def test_changing_the_selection_opens_nothing_twice(
     await counted(run, "sse", 1)
 
 
+async def test_what_cannot_be_asked_for_leaves_nothing_behind(visit: Watched) -> None:
+    """A mistake of a page's is told to its author, and holds no connection."""
+    page = visit.page
+    told = await page.evaluate(
+        """() => [
+            () => relay.subscribe(["BTC-USD"], { way: "pigeon" }),
+            () => relay.subscribe("BTC-USD"),
+            () => relay.subscribe(undefined),
+            () => relay.subscribe({}),
+        ].map((call) => { try { call(); } catch (error) { return String(error); } })"""
+    )
+    assert told[0] == 'TypeError: There is no way "pigeon".'
+    assert all("A selection is an array of names" in one for one in told[1:])
+    await subscribe(page, "one", ["BTC-USD"])
+    await holds(page, "one", BTC_USD="61000.10")
+    await page.evaluate("subs.one.close()")
+    await says(page, "one", "closed")
+
+
+async def test_who_wants_nothing_is_not_told_that_it_is_live(
+    visit: Watched, run: Running
+) -> None:
+    """Nothing is read then; what is wanted again is there as before."""
+    page = visit.page
+    await subscribe(page, "one", ["BTC-USD"])
+    await says(page, "one", "live")
+    await page.evaluate("subs.one.select([])")
+    await counted(run, "sse", 0)
+    await says(page, "one", "connecting")
+    assert await page.evaluate("subs.one.status.way") is None
+    await page.evaluate(_HIDE, "hidden")
+    await says(page, "one", "paused")
+    await page.evaluate(_HIDE, "visible")
+    await says(page, "one", "connecting")
+    await page.evaluate("subs.one.select(['BTC-USD'])")
+    await says(page, "one", "live")
+    await holds(page, "one", BTC_USD="61000.10")
+
+
+async def test_a_name_whose_meaning_nobody_tells_is_asked_for_again(
+    visit: Watched,
+) -> None:
+    """A line that fell silent must not keep a page waiting for ever."""
+    page, asked = visit.page, 0
+
+    async def silent_at_first(route: Route) -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            await route.continue_()
+
+    await page.evaluate("relay.patience.pollExtra = 100")
+    await page.route("**/v1/prices?symbols=bitcoin*", silent_at_first)
+    await subscribe(page, "one", ["bitcoin"])
+    await holds(page, "one", BTC_USD="61000.10")
+    assert asked == 2
+    assert "reconnecting" in await page.evaluate("told.one.states")
+
+
 async def test_switching_ways_misses_nothing(visit: Watched, run: Running) -> None:
     """Each instrument moves once, somewhere in between; all must have arrived."""
     page = visit.page

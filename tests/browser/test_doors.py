@@ -298,6 +298,41 @@ async def test_forgetting_the_key_takes_away_what_was_read_with_it(
     assert watched.complaints == []
 
 
+async def test_every_sign_of_a_key_can_be_typed(
+    context: BrowserContext, closed: Running
+) -> None:
+    """Elsewhere on the page a slash means the search."""
+    page = await context.new_page()
+    await page.goto(closed.site.url)
+    await page.focus("#key")
+    await page.keyboard.type("a/b")
+    assert await page.input_value("#key") == "a/b"
+
+
+async def test_a_list_that_was_chosen_is_still_what_is_shown(
+    context: BrowserContext, client: Client, keys: Keys, settings: Settings
+) -> None:
+    """What the switch says and what the table shows are one."""
+    board = replace(settings.board, lists={"one": ("BTC-USD",)})
+    async with locked(client, keys, replace(settings, board=board)) as run:
+        page = await context.new_page()
+        await page.goto(run.site.url)
+        for _ in range(2):
+            await page.fill("#key", KEY)
+            await page.click("#open")
+            await state(page, "live")
+            await expect(page.locator("#list option")).to_have_count(2)
+            await page.select_option("#list", "one")
+            await expect(page.locator("#rows .row")).to_have_count(1)
+            await page.click("#forget")
+            await state(page, "locked")
+        await page.fill("#key", KEY)
+        await page.click("#open")
+        await expect(page.locator(row("BTC-USD"))).to_have_text("61,000.10")
+        await expect(page.locator("#list")).to_have_value("one")
+        await expect(page.locator("#rows .row")).to_have_count(1)
+
+
 async def test_a_key_that_is_taken_away_is_asked_for_anew(
     context: BrowserContext, client: Client, keys: Keys, settings: Settings
 ) -> None:

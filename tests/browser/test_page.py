@@ -319,6 +319,105 @@ async def test_a_sparkline_knows_what_was_before(
     assert drawn[0].startswith("0.0,")
 
 
+async def test_a_point_that_comes_while_the_past_is_read_is_kept(
+    context: BrowserContext, run: Running
+) -> None:
+    """The answer is older than what came before it."""
+    page = (await opened(context, run)).page
+    kept = await page.evaluate(
+        """async () => {
+            const { Sparks } = await import("/dashboard/spark.js");
+            const sparks = new Sparks();
+            const fetched = window.fetch;
+            let read;
+            const done = new Promise((over) => { read = over; });
+            window.fetch = async () => ({ ok: true, async json() {
+                sparks.note("BTC-USD", 900000, "2");
+                setTimeout(read);
+                return { points: [[600000, "1"]] };
+            } });
+            sparks.of("BTC-USD");
+            await done;
+            window.fetch = fetched;
+            return sparks.of("BTC-USD");
+        }"""
+    )
+    assert kept == [[600000, "1"], [900000, "2"]]
+
+
+async def test_a_price_that_does_not_move_is_a_line_in_the_middle(
+    context: BrowserContext, run: Running
+) -> None:
+    """At the edge it would be as low as it ever was."""
+    page = (await opened(context, run)).page
+    drawn = await page.evaluate(
+        """async () => (await import("/dashboard/spark.js")).shape(
+            [[0, "5.0"], [60000, "5.00"], [120000, "5"]])"""
+    )
+    assert drawn == "0.0,50.0 50.0,50.0 100.0,50.0"
+
+
+async def test_a_clock_that_was_set_is_noticed_on_a_slower_line(
+    context: BrowserContext, run: Running
+) -> None:
+    """The quickest answer of a morning must not be the measure of the whole day."""
+    page = (await opened(context, run)).page
+    off_ms = await page.evaluate(
+        """async () => {
+            const { Latency } = await import("/dashboard/latency.js");
+            const element = () => document.createElement("p");
+            const [bars, words, clock] = [element(), element(), element()];
+            const latency = new Latency({ bars, words, clock });
+            latency.compare(1000, 1000, 1000);
+            for (let turn = 0; turn < 60; turn++) latency.compare(1000, 6000, 6080);
+            return latency.offMs;
+        }"""
+    )
+    assert off_ms == 5040
+
+
+@pytest.mark.parametrize("width", [320, 360, 412])
+async def test_the_smallest_screens_begin_with_prices(
+    context: BrowserContext, run: Running, width: int
+) -> None:
+    """Title, colours and view share a line, and words beneath it are not covered."""
+    page = (await opened(context, run)).page
+    await page.set_viewport_size({"width": width, "height": 640})
+    middles = await page.evaluate(
+        """() => ["h1", "#theme", "#view"].map((one) => {
+            const { top, height } = document.querySelector(one).getBoundingClientRect();
+            return top + height / 2;
+        })"""
+    )
+    assert max(middles) - min(middles) < 3
+    await page.get_by_role("radio", name="System").check()
+    covered = await page.evaluate(
+        """() => {
+            const words = document.getElementById("latency-words");
+            words.innerHTML = "<b>1,234 ms</b> typical · 95 % within 12.3 s and more";
+            const range = document.createRange();
+            range.selectNodeContents(words);
+            const bars = document.getElementById("latency").getBoundingClientRect();
+            return range.getBoundingClientRect().bottom - bars.top;
+        }"""
+    )
+    assert covered <= 0
+
+
+async def test_a_search_finds_what_people_call_it(
+    context: BrowserContext, run: Running
+) -> None:
+    """As every route understands it."""
+    page = (await opened(context, run)).page
+    await expect(page.locator("#list option")).not_to_have_count(1)
+    for text in ("bitcoin", "Bitco", "btc", "btc/u"):
+        await page.fill("#search", text)
+        await expect(page.locator("#rows .row")).to_have_count(1)
+        await expect(page.locator(row("BTC-USD"))).to_have_count(1)
+    await page.fill("#search", "bit coin")
+    await expect(page.locator("#empty")).to_contain_text("No instrument")
+
+
 async def test_colours_are_chosen_and_remembered(
     context: BrowserContext, run: Running
 ) -> None:

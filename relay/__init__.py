@@ -6,7 +6,8 @@
                       read it             keep the       Valkey   one      rest, poll,
                       (pure)              newest                  follower sse, ws
 
-Five rooms and four ground modules (``errors``, ``model``, ``config``, ``clock``).
+Five rooms and four ground modules: ``errors``, ``model``, ``config`` with its
+``variables``, and ``clock``.
 Imports point down, and reading and writing meet in the store only:
 ``ingest`` and ``delivery`` never know each other. ``tests/test_architecture.py``
 holds both rules.

@@ -5,6 +5,7 @@ What must hold of them stands in ``test_load``.
 
 import asyncio
 import resource
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,6 +15,11 @@ from typing import Final
 _REQUEST: Final = (
     b"GET /v1/stream?symbols=BTC-USD,ETH-USD HTTP/1.1\r\nhost: relay\r\n%b\r\n"
 )
+_ALL: Final = b"GET /v1/stream HTTP/1.1\r\nhost: relay\r\n\r\n"
+# What kernels may hold for a client that does not read is soon full: its own few
+# octets, and of the server as much as so short segments need.
+_SLOW_BYTES: Final = 4096
+_SLOW_SEGMENT: Final = 536
 _OPENING_AT_ONCE: Final = 200
 
 
@@ -26,9 +32,9 @@ def room() -> int:
 
 
 class Reader(asyncio.Protocol):
-    """A client that reads its stream, and keeps its last event's cursor and time.
+    """A client that reads its stream, and keeps its last event's cursor.
 
-    ``slow`` ones do not read at all after the first bytes.
+    ``slow`` ones ask for the whole board, and never read.
     """
 
     def __init__(self, crowd: "Crowd", last: str, *, slow: bool) -> None:
@@ -43,6 +49,10 @@ class Reader(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self._crowd.open.add(self)
+        if self._slow:
+            transport.pause_reading()
+            transport.write(_ALL)
+            return
         resume = f"last-event-id: {self.last}\r\n" if self.last else ""
         transport.write(_REQUEST % resume.encode())
 
@@ -50,9 +60,6 @@ class Reader(asyncio.Protocol):
         """Take what comes; look into the head, and at the newest event's id."""
         if not self.status:
             self.status = data[:12]
-        if self._slow:
-            assert self.transport is not None
-            self.transport.pause_reading()
         before, found, rest = data.rpartition(b"id: ")
         if found and b"\n" in rest:
             self.last = rest.partition(b"\n")[0].decode()
@@ -82,18 +89,19 @@ class Crowd:
                 tasks.create_task(self._come(gate, "", slow=slow))
 
     async def pass_by(self, count: int, *, at_once: int, second: int) -> float:
-        """Let so many come, so many in a second, and the first of too many go again.
+        """Let so many come, so many in a second; the first go where it gets too many.
 
         Returns how many seconds that took.
         """
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         for number in range(0, count, second // 10):
-            await self.join(min(second // 10, count - number))
-            while len(self.readers) > at_once:
+            coming = min(second // 10, count - number)
+            while len(self.readers) > at_once - coming:
                 reader = self.readers.pop(0)
                 assert reader.transport is not None
                 reader.transport.abort()
+            await self.join(coming)
             due_s = began_s + (number + second // 10) / second
             await asyncio.sleep(max(due_s - loop.time(), 0))
         return loop.time() - began_s
@@ -112,14 +120,28 @@ class Crowd:
         async with gate:
             while True:
                 try:
+                    line = await self._dial(slow=slow)
                     _, reader = await loop.create_connection(
-                        lambda: Reader(self, last, slow=slow), *self._at
+                        lambda: Reader(self, last, slow=slow), sock=line
                     )
                 except OSError:  # the backlog is full: a client waits, and tries again
                     await asyncio.sleep(self._random.uniform(0.05, 0.3))
                 else:
                     self.readers.append(reader)
                     return
+
+    async def _dial(self, *, slow: bool) -> socket.socket:
+        line = socket.socket()
+        try:
+            line.setblocking(False)  # noqa: FBT003 - the socket's own signature
+            if slow:
+                line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SLOW_BYTES)
+                line.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SLOW_SEGMENT)
+            await asyncio.get_running_loop().sock_connect(line, self._at)
+        except BaseException:
+            line.close()
+            raise
+        return line
 
     def leave(self) -> None:
         """Let everybody hang up without a word."""

@@ -15,6 +15,7 @@ from random import Random
 from typing import Final
 from urllib.parse import urlsplit
 
+import httpx
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -25,6 +26,7 @@ from tests.edge.edges import running
 from tests.faults.clocks import WrongClock
 from tests.faults.observers import HEARTBEAT_S, WAYS, Observer, sample
 from tests.faults.proxy import Proxy
+from tests.faults.report import Size
 from tests.faults.sent import Sent, plain
 from tests.faults.valkey import OwnCluster, OwnValkey
 from tests.harness import eventually
@@ -34,6 +36,9 @@ SOON_S: Final = 100
 LEASE_S: Final = 3
 BEAT_S: Final = 3
 QUIET_S: Final = 2
+# What was spent and is not remembered any more counts as spent until it has landed and
+# its window is over: a minute, in which hardly a connection is made.
+FORGIVEN_MS: Final = 100_000
 # The shipped limits by the minute and by ten, over windows that a run outlives.
 WINDOW_MS: Final = 2_000
 
@@ -56,6 +61,10 @@ heartbeat_ms = {HEARTBEAT_S * 1000}
 quiet_ms = {QUIET_S * 1000}
 # Everybody here has one address.
 address_open_max = 0
+
+# So that a fault of REST meets an answer soon.
+[exchanges.coinbase]
+snapshot_ms = 10000
 
 [[exchanges.binance.limits]]
 name = "weight"
@@ -201,6 +210,16 @@ class Part:
         """Return its memory in bytes and how many descriptors it has."""
         return footprint(self.pid)
 
+    async def size(self) -> Size:
+        """Return what it holds; of its tasks only a server tells by itself."""
+        tasks = 0
+        if self.front is not None:
+            host, port = self.front.target
+            async with httpx.AsyncClient(timeout=5) as client:
+                said = (await client.get(f"http://{host}:{port}/metrics")).text
+            tasks = int(float(re.findall(r"^relay_tasks (\S+)", said, re.MULTILINE)[0]))
+        return Size(*self.footprint(), tasks)
+
 
 class Shape(Struct, frozen=True, kw_only=True):
     """What is different from the usual fleet.
@@ -239,6 +258,8 @@ class Fleet:
         self.servers: list[Part] = []
         self.observers: list[Observer] = []
         self._pinned = 0
+        self._usual: dict[str, Size] = {}
+        self._forgot_ms = 0
 
     @property
     def parts(self) -> list[Part]:
@@ -267,6 +288,7 @@ class Fleet:
                 starting.create_task(part.start())
         await self._watch()
         await self.settle()
+        self._usual = await self._sizes()
 
     def _clock(self, name: str) -> WrongClock | None:
         return (
@@ -364,6 +386,15 @@ class Fleet:
         """Return the worker that waits."""
         return min(self.workers, key=lambda part: part.leads)
 
+    def forget(self) -> None:
+        """Note that the store has lost what was spent."""
+        self._forgot_ms = self.simulator.now()
+
+    @property
+    def forgetful(self) -> bool:
+        """Whether what is not remembered may still count as spent."""
+        return self.simulator.now() - self._forgot_ms < FORGIVEN_MS
+
     async def mend(self) -> None:
         """Undo whatever a test that failed has left, and wait until all is well."""
         self.simulator.clear_faults()
@@ -401,6 +432,7 @@ class Fleet:
 
     def pin(self) -> Pins:
         """Let each exchange show a price of its own for everything, and keep to it."""
+        self.unpin()  # from where they would be by themselves
         self._pinned += 1
         listed = [(name, *one) for name in SYMBOLS for one in SYMBOLS[name].items()]
         for _, exchange, symbol in listed:
@@ -426,14 +458,35 @@ class Fleet:
                 self.simulator.set_price(exchange, symbol, None)
 
     def breaches(self) -> dict[str, dict[str, int]]:
-        """Return the limits that were broken, as the exchanges counted them."""
+        """Return the limits that were broken, as the exchanges counted them.
+
+        Refusals among them that a breach has earned, by their status.
+        """
         counts = self.simulator.counts().exchanges
-        return {
+        found = {
             name: one.total.breaches
+            | one.total.refusals.earned
             | ({"bans": one.total.bans} if one.total.bans else {})
             for name, one in counts.items()
-            if one.total.breaches_total or one.total.bans
         }
+        return {name: broken for name, broken in found.items() if broken}
+
+    async def grown(self) -> dict[str, Size]:
+        """Return how much more each kind of process holds than at the beginning."""
+        sizes = await self._sizes()
+        return {name: size.beyond(self._usual[name]) for name, size in sizes.items()}
+
+    async def _sizes(self) -> dict[str, Size]:
+        """Measure all; of several processes of one kind, the largest of each."""
+        led = await self.valkey.health()
+        sizes = {
+            "valkey": Size(await self.valkey.used_bytes()),
+            "worker": Size(tasks=led.get("leader", {}).get("tasks", 0)),
+        }
+        for part in self.parts:
+            size = await part.size()
+            sizes[part.name] = size.largest(sizes.get(part.name, size))
+        return sizes
 
     def open_connections(self) -> dict[str, int]:
         """Return how many connections each streaming exchange has."""

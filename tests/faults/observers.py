@@ -30,7 +30,7 @@ _AGAIN_S: Final = 0.1
 # that a Date is cut to.
 _OLD_S: Final = 4
 _SHOWN: Final = ("price", "bid", "ask")
-_LEADING: Final = "BTC-USD"
+LEADING: Final = "BTC-USD"
 """It moves at least every 100 ms, so its age is the relay's."""
 
 
@@ -181,10 +181,12 @@ class Observer:
             for field in _SHOWN
             if getattr(shown, field) and getattr(shown, field) not in self._sent
         ]
+        if shown.price in self._sent.lies:
+            self.wrong.append(f"{self.name}: {name} {shown.price!r} is a lie")
 
     def look(self) -> None:
         """Note how old the leading price is, where it is shown as live."""
-        shown, now_ms = self.held.get(_LEADING), self.now()
+        shown, now_ms = self.held.get(LEADING), self.now()
         if shown is None or shown.stale or not self.live:
             return
         if now_ms - self._heard_ms > PATIENCE_S * 1000:

@@ -1,6 +1,4 @@
-"""The table that a run of the faults ends with. Measuring is ``endure``'s."""
-
-from pathlib import Path
+"""The tables that a run of the faults ends with. Measuring is ``endure``'s."""
 
 from msgspec import Struct
 
@@ -8,16 +6,18 @@ ROWS: list["Row"] = []
 """What was measured so far in this run."""
 KINDS: dict[str, list["Row"]] = {}
 """The same by kind: one for each file of tests."""
+GROWN: dict[str, "Size"] = {}
+"""The most that was held beyond what there was at the beginning, by process."""
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """One fault: what was promised and what was seen.
+    """One fault: what was promised and what was seen, whether it was kept or not.
 
     ``promised_s`` bounds ``recovery_s``: from the end of the fault until every observer
     held the newest of everything. ``fresh_s`` bounds ``worst_age_ms``: the oldest price
-    that was shown as live; 0 where it is not the matter. ``lost`` counts values that
-    one of them never got; ``errors`` are answers and connections that failed and were
-    tried again.
+    that was shown as live. Either promise is 0 where it is not the matter. ``lost``
+    counts values that one of them did not get in that time; ``errors`` are answers and
+    connections that failed and were tried again.
     """
 
     fault: str
@@ -34,14 +34,38 @@ class Row(Struct, frozen=True, kw_only=True):
         """What stands in the table."""
         return [
             self.fault.replace("|", "\\|"),
-            f"{self.promised_s:g} s",
-            f"{self.recovery_s:.1f} s",
+            f"{self.promised_s:g} s" if self.promised_s else "",
+            f"{self.recovery_s:.1f} s" if self.promised_s else "",
             f"{self.fresh_s:g} s" if self.fresh_s else "",
             f"{self.worst_age_ms / 1000:.1f} s",
             f"{self.lost}",
             f"{self.errors}",
             f"{self.seed}",
         ]
+
+
+class Size(Struct, frozen=True):
+    """Memory, descriptors and tasks that a process holds, or holds more than before."""
+
+    octets: int = 0
+    files: int = 0
+    tasks: int = 0
+
+    def largest(self, other: "Size") -> "Size":
+        """Return the larger of each."""
+        return Size(
+            max(self.octets, other.octets),
+            max(self.files, other.files),
+            max(self.tasks, other.tasks),
+        )
+
+    def beyond(self, other: "Size") -> "Size":
+        """Return how much more of each there is than of another's."""
+        return Size(
+            max(self.octets - other.octets, 0),
+            max(self.files - other.files, 0),
+            max(self.tasks - other.tasks, 0),
+        )
 
 
 _HEAD = [
@@ -54,8 +78,6 @@ _HEAD = [
     "errors seen",
     "seed",
 ]
-
-
 _KIND_HEAD = [
     "faults of",
     "how many",
@@ -63,6 +85,12 @@ _KIND_HEAD = [
     "live was no older than",
     "values lost",
     "errors seen",
+]
+_GROWN_HEAD = [
+    "at the most, after a fault",
+    "memory grown",
+    "descriptors more",
+    "tasks more",
 ]
 
 
@@ -87,11 +115,21 @@ def _worst(kind: str, rows: list[Row]) -> list[str]:
     ]
 
 
+def growth() -> list[str]:
+    """Write what was held beyond the beginning, over all the faults."""
+    rows = [
+        [name, f"{one.octets / (1 << 20):.1f} MB", f"{one.files}", f"{one.tasks}"]
+        for name, one in GROWN.items()
+    ]
+    return _lines(_GROWN_HEAD, rows)
+
+
+def written(left_out: list[str]) -> list[str]:
+    """Write all that there is to say, with what could not be tried here and why."""
+    parts = [table(), summary(), growth() if GROWN else [], left_out]
+    return [line for part in parts if part for line in (*part, "")]
+
+
 def _lines(head: list[str], rows: list[list[str]]) -> list[str]:
     rule = ["---", *["--:"] * (len(head) - 1)]
     return [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)]
-
-
-def save(file: Path) -> None:
-    """Write both tables into a file."""
-    file.write_text("\n".join([*table(), "", *summary(), ""]), encoding="utf-8")

@@ -17,10 +17,14 @@ def plain(octets: bytes) -> bytes:
 
 
 class Sent:
-    """The numbers that were sent so far, digit for digit."""
+    """The numbers that were sent so far, digit for digit.
+
+    ``lies`` are prices that another exchange contradicts.
+    """
 
     def __init__(self) -> None:
         self._numbers: set[bytes] = set()
+        self.lies: set[str] = set()
 
     def __contains__(self, text: str) -> bool:
         return text.encode() in self._numbers

@@ -4,17 +4,22 @@ What is promised of each stands in the tests.
 """
 
 import asyncio
+import re
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from random import Random
 from typing import Final
 
 from relay.simulator.faults import FaultValue
+from relay.simulator.line import encode_frame
 from tests.faults.endure import Strike
-from tests.faults.fleet import STREAMING, Fleet, Part
+from tests.faults.fleet import STREAMING, SYMBOLS, Fleet, Part
+from tests.faults.observers import LEADING
 from tests.faults.proxy import Bytes, Proxy
 from tests.faults.valkey import OwnCluster, OwnValkey
-from tests.harness import until
+from tests.harness import eventually, until
 
 Choose = Callable[[Fleet], list[Part]]
 
@@ -119,6 +124,7 @@ async def store_killed(fleet: Fleet) -> AsyncIterator[None]:
     await own(fleet).forget_file()
     await own(fleet).kill()
     yield
+    fleet.forget()
     await own(fleet).start()
 
 
@@ -129,6 +135,7 @@ async def store_restored(fleet: Fleet) -> AsyncIterator[None]:
     await asyncio.sleep(2)  # what is published now is what the copy lacks
     await own(fleet).kill()
     yield
+    fleet.forget()
     await own(fleet).start()
 
 
@@ -141,6 +148,7 @@ async def store_restored_without_leader(fleet: Fleet) -> AsyncIterator[None]:
     await part.kill()
     await own(fleet).kill()
     yield
+    fleet.forget()
     await own(fleet).start()
     await part.start()
 
@@ -149,6 +157,7 @@ async def store_restored_without_leader(fleet: Fleet) -> AsyncIterator[None]:
 async def store_flushed(fleet: Fleet) -> AsyncIterator[None]:
     """Delete everything under everybody's hands."""
     await own(fleet).ask("FLUSHALL")
+    fleet.forget()
     yield
 
 
@@ -184,6 +193,7 @@ async def store_evicting(fleet: Fleet) -> AsyncIterator[None]:
     await own(fleet).ask("CONFIG", "SET", "maxmemory-policy", "allkeys-random")
     await own(fleet).ask("CONFIG", "SET", "maxmemory", 900_000)
     yield
+    fleet.forget()
     await own(fleet).heal()
 
 
@@ -234,8 +244,17 @@ async def store_on_a_full_disk(fleet: Fleet) -> AsyncIterator[None]:
 async def cluster_primary_lost(fleet: Fleet) -> AsyncIterator[None]:
     """Kill the primary that has the board; its replica takes over."""
     assert isinstance(fleet.valkey, OwnCluster)
-    await fleet.valkey.lose_primary()
+    await fleet.valkey.lose_primary(signal.SIGKILL)
     yield
+
+
+@asynccontextmanager
+async def cluster_primary_frozen(fleet: Fleet) -> AsyncIterator[None]:
+    """Stop the primary that has the board; it wakes when another has taken over."""
+    assert isinstance(fleet.valkey, OwnCluster)
+    await fleet.valkey.lose_primary(signal.SIGSTOP)
+    yield
+    await fleet.valkey.wake_primary()
 
 
 @asynccontextmanager
@@ -248,7 +267,88 @@ async def store_connections_cut(fleet: Fleet) -> AsyncIterator[None]:
     yield
 
 
+# Any process, in any order.
+
+Act = tuple[str, str]
+"""Who, and what becomes of it."""
+
+
+def drawn(chance: Random) -> list[tuple[Act, ...]]:
+    """Draw an order in which all becomes of everybody once; of some at a time."""
+    acts = [
+        (role, act)
+        for roles, which in ((_ROLES, _ACTS), (("store",), _STORE_ACTS))
+        for role in roles
+        for act in which
+    ]
+    chance.shuffle(acts)
+    steps: list[tuple[Act, ...]] = []
+    while acts:
+        first = acts.pop()
+        others = [act for act in acts if act[0] != first[0]]
+        if others and chance.random() < _TOGETHER:
+            acts.remove(others[0])
+            steps.append((first, others[0]))
+        else:
+            steps.append((first,))
+    return steps
+
+
+def together(acts: Sequence[Act]) -> Strike:
+    """Hurt one while another is hurt, and heal them in any order."""
+
+    @asynccontextmanager
+    async def strike(fleet: Fleet) -> AsyncIterator[None]:
+        parts = _cast(fleet)
+        stacks: list[AsyncExitStack] = []
+        for role, act in acts:
+            stacks.append(AsyncExitStack())
+            hurt = _STORE_ACTS[act] if role == "store" else _ACTS[act](parts[role])
+            await stacks[-1].enter_async_context(hurt(fleet))
+            await asyncio.sleep(fleet.random.uniform(0, 1.5))
+        yield
+        for stack in fleet.random.sample(stacks, len(stacks)):
+            await stack.aclose()
+
+    return strike
+
+
+def _cast(fleet: Fleet) -> dict[str, Choose]:
+    """Give the roles to processes: who leads now may not when its turn comes."""
+    lead = fleet.leader()
+    waits = next(part for part in fleet.workers if part is not lead)
+    parts = (lead, waits, *fleet.servers)
+    return {role: _only(part) for role, part in zip(_ROLES, parts, strict=True)}
+
+
+def _only(part: Part) -> Choose:
+    return lambda _fleet: [part]
+
+
+_ROLES: Final = ("leader", "follower", "server", "other server")
+_ACTS: Final = {"killed": killed, "ended": ended, "frozen": stopped}
+_STORE_ACTS: Final = {
+    "killed": store_restored,
+    "flushed": store_flushed,
+    "frozen": store_frozen,
+}
+_TOGETHER: Final = 0.6
+"""The share of acts that another one joins."""
+
+
 # Clocks.
+
+
+@asynccontextmanager
+async def clocks_scattered(fleet: Fleet) -> AsyncIterator[None]:
+    """Set each process's clock to another time, and set them right again."""
+    clocks = [part.clock for part in fleet.parts if part.clock is not None]
+    assert clocks
+    for clock in clocks:
+        clock.set(fleet.random.randint(-7200, 7200))
+    yield
+    for clock in clocks:
+        clock.set(0)
 
 
 def jumped(choose: Choose, ahead_s: int) -> Strike:
@@ -305,6 +405,27 @@ def parted(choose: Choose, *ends: str) -> Strike:
     return strike
 
 
+def deaf(choose: Choose, *ends: str) -> Strike:
+    """Let what processes say pass, and nothing of what they are told."""
+
+    @asynccontextmanager
+    async def strike(fleet: Fleet) -> AsyncIterator[None]:
+        proxies = _proxies(choose(fleet), ends)
+        for proxy in proxies:
+            proxy.down = _nothing
+        yield
+        # What was lost is lost: a stream of bytes does not go on with a hole in it.
+        for proxy in proxies:
+            proxy.heal()
+            proxy.cut()
+
+    return strike
+
+
+def _nothing(chunk: bytes) -> bytes:
+    return chunk[:0]
+
+
 def refused(choose: Choose, *ends: str) -> Strike:
     """Cut what there is between them, and refuse whatever is new."""
 
@@ -328,17 +449,58 @@ def _proxies(parts: list[Part], ends: tuple[str, ...]) -> list[Proxy]:
 # The exchanges.
 
 
-def exchanges(fault: str, value: FaultValue = None, **details: object) -> Strike:
-    """Let the simulator's exchanges do wrong, all of them at once."""
+# What the simulator counts each time that it strikes; the others just hold.
+_COUNTED: Final = ("cut", "garbage", "no_ack", "refuse", "repeat", "status")
+
+
+def exchanges(
+    fault: str, value: FaultValue = None, *, anew: bool = False, **details: object
+) -> Strike:
+    """Let the simulator's exchanges do wrong, all of them at once.
+
+    ``anew`` cuts the connections as well: it is the next ones that meet the fault.
+    """
 
     @asynccontextmanager
     async def strike(fleet: Fleet) -> AsyncIterator[None]:
-        for name in STREAMING:
+        standing = [
             fleet.simulator.fault(name, fault, value=value, **details)
+            for name in STREAMING
+        ]
+        for name in STREAMING if anew else ():
+            fleet.simulator.fault(name, "cut")
         yield
+        struck = [one.struck for one in standing]
+        assert fault not in _COUNTED or any(struck), f"{fault} has not struck"
         fleet.simulator.clear_faults()
 
     return strike
+
+
+@asynccontextmanager
+async def exchange_lies(fleet: Fleet) -> AsyncIterator[None]:
+    """Let one exchange say ten times the price that the other one says."""
+    symbol = SYMBOLS[LEADING]["coinbase"]
+    listed = fleet.simulator.exchanges["coinbase"].find(symbol)
+    assert listed is not None
+    quote = listed.look()
+    lie = quote.price(quote.last * 10)
+    fleet.sent.lies.add(lie)
+    fleet.simulator.set_price("coinbase", symbol, lie)
+    yield
+    fleet.sent.lies.discard(lie)
+
+
+class _Altered:
+    """Changes what passes, and counts how often it has changed anything."""
+
+    def __init__(self, change: Bytes) -> None:
+        self._change, self.times = change, 0
+
+    def __call__(self, chunk: bytes) -> bytes:
+        changed = self._change(chunk)
+        self.times += changed != chunk
+        return changed
 
 
 def wire(*, down: Bytes | None = None, drip: bool = False) -> Strike:
@@ -351,10 +513,12 @@ def wire(*, down: Bytes | None = None, drip: bool = False) -> Strike:
     @asynccontextmanager
     async def strike(fleet: Fleet) -> AsyncIterator[None]:
         proxies = _proxies(fleet.workers, ("exchanges",))
+        altered = _Altered(down or bytes)
         for proxy in proxies:
             proxy.drip = drip
-            proxy.down = down or proxy.down
+            proxy.down = altered
             proxy.cut()
+        await eventually(lambda: drip or altered.times > 0)
         yield
         for proxy in proxies:
             proxy.heal()
@@ -367,9 +531,35 @@ def _replacing(old: bytes, new: bytes) -> Bytes:
     return lambda chunk: chunk.replace(old, new)
 
 
-WRONG_LENGTH: Final = _replacing(b"Content-Length: ", b"Content-Length: 9")
-WRONG_ENCODING: Final = _replacing(b"Content-Type: ", b"Content-Encoding: gzip\r\nX: ")
+def _endless(chunk: bytes) -> bytes:
+    """Begin a message where a WebSocket begins, and never end it (RFC 6455, 5.4)."""
+    if chunk.startswith(b"HTTP/1.1 101"):
+        return chunk + _fragment(1, b"{")
+    return chunk if chunk.startswith(b"HTTP/") else _fragment(0, chunk[:1] * 120_000)
+
+
+def _fragment(opcode: int, payload: bytes) -> bytes:
+    """Write a frame that does not end its message: ``encode_frame`` with FIN taken."""
+    whole = encode_frame(payload, opcode)
+    return bytes((opcode,)) + whole[1:]
+
+
+def _halved(match: re.Match[bytes]) -> bytes:
+    return match[1] + b"%d" % (int(match[2]) // 2)
+
+
+_LENGTH: Final = re.compile(rb"(Content-Length: )(\d+)")
+# As many octets as before: what stands around them still fits.
+_PRICE: Final = re.compile(
+    rb'("(?:price|last|bid|ask|best_bid|best_ask|c|b|a|p|\w+Price)":"?)\d'
+)
+
+TOO_LONG: Final = _replacing(b"Content-Length: ", b"Content-Length: 9")
+TOO_SHORT: Final[Bytes] = partial(_LENGTH.sub, _halved)
+WRONG_ENCODING: Final = _replacing(b"content-type: ", b"content-encoding: gzip\r\nx: ")
 NOT_UTF_8: Final = _replacing(b'"', b"\xff")
+NEGATIVE: Final[Bytes] = partial(_PRICE.sub, rb"\1-")
+ENDLESS: Final[Bytes] = _endless
 DEEP: Final = '{"a":' * 50_000
 HUGE: Final = '{"stream":"' + "9" * 5_000_000 + '"}'
 """More than ``ingest.frame_max``."""

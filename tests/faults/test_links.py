@@ -6,7 +6,7 @@ from tests.faults import strikes
 from tests.faults.endure import FRESH_S, LEASED_S, Fault, endure
 from tests.faults.fleet import Fleet
 from tests.faults.observers import PATIENCE_S
-from tests.faults.strikes import parted, refused
+from tests.faults.strikes import deaf, parted, refused
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
 
@@ -25,6 +25,21 @@ FAULTS = [
     Fault(
         name="leader / store, refused",
         strike=refused(strikes.leader, "store"),
+        hold_s=5,
+    ),
+    Fault(
+        name="leader / store, hears nothing",
+        strike=deaf(strikes.leader, "store"),
+        hold_s=5,
+    ),
+    Fault(
+        name="follower / store, dark for 8 s",
+        strike=parted(strikes.follower, "store"),
+        hold_s=8,
+    ),
+    Fault(
+        name="server / store, hears nothing",
+        strike=deaf(strikes.server, "store"),
         hold_s=5,
     ),
     Fault(
@@ -72,6 +87,25 @@ FAULTS = [
         hold_s=5,
         within_s=RECONNECTED_S,
         fresh_s=SILENT_S,
+    ),
+    Fault(
+        name="workers / exchanges, dark",
+        strike=parted(strikes.workers, "exchanges"),
+        hold_s=6,
+        within_s=RECONNECTED_S,
+        fresh_s=SILENT_S,
+    ),
+    Fault(
+        name="leader / exchanges, hears nothing",
+        strike=deaf(strikes.leader, "exchanges"),
+        hold_s=6,
+        within_s=RECONNECTED_S,
+        fresh_s=SILENT_S,
+    ),
+    Fault(
+        name="any two / store",
+        strike=parted(strikes.pair, "store"),
+        hold_s=5,
     ),
     Fault(
         name="leader / store and exchanges",

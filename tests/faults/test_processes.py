@@ -17,6 +17,12 @@ FAULTS = [
     Fault(name="follower killed", strike=killed(strikes.follower), within_s=SLOW_S),
     Fault(name="server killed", strike=killed(strikes.server), within_s=START_S),
     Fault(name="both workers killed", strike=killed(strikes.workers)),
+    Fault(
+        name="both workers killed for 14 s",
+        strike=killed(strikes.workers),
+        hold_s=14,
+        away_s=14,
+    ),
     Fault(name="both servers killed", strike=killed(strikes.servers), within_s=START_S),
     Fault(name="any two killed", strike=killed(strikes.pair)),
     Fault(name="all killed", strike=killed(strikes.everybody)),

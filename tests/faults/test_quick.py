@@ -1,6 +1,7 @@
 """A little of everything, in every run; all of it stands in the tests beside this."""
 
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -20,6 +21,15 @@ _EXCHANGES = [
     Fault(name="exchanges cut", strike=strikes.exchanges("cut")),
     Fault(name="exchanges repeat", strike=strikes.exchanges("repeat", 2)),
 ]
+
+
+def test_an_order_is_the_seeds_and_leaves_nobody_out() -> None:
+    """Else a kept seed would repeat nothing."""
+    drawn = [strikes.drawn(Random(seed)) for seed in (7, 7, 8)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    acts = [act for step in drawn[0] for act in step]
+    assert len(acts) == len(set(acts)) == 15
+    assert all(len({role for role, _ in step}) == len(step) for step in drawn[0])
 
 
 @pytest.mark.timeout(150)

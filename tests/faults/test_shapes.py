@@ -2,18 +2,30 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from relay.clock import Clock
+from relay.simulator.server import Simulator
 from tests.edge.edges import program
 from tests.faults import clocks, strikes
-from tests.faults.endure import FRESH_S, LEASED_S, Fault, endure
+from tests.faults.endure import (
+    FORGIVEN_S,
+    FRESH_S,
+    LEASED_S,
+    Fault,
+    Strike,
+    endure,
+)
 from tests.faults.fleet import Fleet, Shape, open_fleet
 from tests.faults.observers import PATIENCE_S
 from tests.faults.strikes import jumped, store_jumped
+from tests.faults.valkey import OwnValkey, free_port
+from tests.harness import until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
 
@@ -50,6 +62,16 @@ CLOCKS = [
         hold_s=4,
     ),
     Fault(
+        name="servers' clocks an hour behind, and back",
+        strike=jumped(strikes.servers, -HOUR_S),
+        hold_s=4,
+    ),
+    Fault(
+        name="each clock up to two hours off, and back",
+        strike=strikes.clocks_scattered,
+        hold_s=4,
+    ),
+    Fault(
         name="store's clock a minute ahead, and back",
         strike=store_jumped(60),
         hold_s=6,
@@ -81,8 +103,15 @@ async def test_nothing_is_lost_when_a_clock_jumps(wrong: Fleet, fault: Fault) ->
     await endure(wrong, fault)
 
 
+@pytest.mark.parametrize(
+    ("name", "strike"),
+    [
+        ("lost", strikes.cluster_primary_lost),
+        ("frozen, and back", strikes.cluster_primary_frozen),
+    ],
+)
 async def test_nothing_is_lost_with_a_clusters_primary(
-    tmp_path_factory: pytest.TempPathFactory, seed: int
+    tmp_path_factory: pytest.TempPathFactory, seed: int, name: str, strike: Strike
 ) -> None:
     """The replica lacks what was on its way: the leader has it."""
     folder = tmp_path_factory.mktemp("cluster")
@@ -90,12 +119,59 @@ async def test_nothing_is_lost_with_a_clusters_primary(
         await endure(
             fleet,
             Fault(
-                name="cluster's primary lost",
-                strike=strikes.cluster_primary_lost,
+                name=f"cluster's primary {name}",
+                strike=strike,
                 within_s=LEASED_S + 10,
                 fresh_s=FRESH_S + 10,
             ),
         )
+
+
+@pytest.fixture
+def no_room() -> Iterator[int]:
+    """Hold a descriptor that takes nothing, as a file on a disk that is full."""
+    with Path("/dev/full").open("wb") as file:
+        yield file.fileno()
+
+
+async def test_a_disk_without_room_for_the_log_stops_nobody(
+    tmp_path: Path, no_room: int
+) -> None:
+    """What cannot be written is lost; prices go on, over a store that goes as well."""
+    valkey, port = OwnValkey(tmp_path / "valkey"), free_port()
+    async with AsyncExitStack() as stack:
+        await valkey.start()
+        stack.push_async_callback(valkey.close)
+        simulator = await stack.enter_async_context(Simulator())
+        environ = {
+            "RELAY_VALKEY_URL": f"valkey://127.0.0.1:{valkey.port}",
+            "RELAY_SIM_URL": simulator.url,
+        }
+        for arguments in (("worker",), ("serve", "--port", f"{port}")):
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "relay", *arguments),
+                env=environ,
+                stdout=no_room,
+                stderr=no_room,
+            )
+            stack.push_async_callback(process.wait)
+            stack.callback(process.kill)
+        client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10)
+        await stack.enter_async_context(client)
+        shown: set[str] = set()
+
+        async def moves() -> bool:
+            with suppress(httpx.HTTPError):
+                told = (await client.get("/v1/prices?symbols=BTC-USD")).json()
+                if told.get("live") and "BTC-USD" in told["prices"]:
+                    shown.add(told["prices"]["BTC-USD"]["price"])
+            return len(shown) > 2
+
+        await until(moves)
+        await valkey.kill()
+        await valkey.start()
+        shown.clear()
+        await until(moves, within_s=LEASED_S + FORGIVEN_S)
 
 
 @pytest.mark.parametrize("edge", ["varnish", "nginx"])
@@ -121,6 +197,19 @@ async def test_nothing_is_lost_behind_an_edge(
             Fault(
                 name=f"leader killed behind {edge}",
                 strike=strikes.killed(strikes.leader),
+            ),
+            Fault(
+                name=f"{edge} / one server, dark",
+                strike=strikes.parted(strikes.server, "front"),
+                hold_s=4,
+                # What the network held back is shown with its age.
+                fresh_s=FRESH_S + PATIENCE_S,
+            ),
+            Fault(
+                name=f"{edge} / servers, refused",
+                strike=strikes.refused(strikes.servers, "front"),
+                hold_s=4,
+                fresh_s=FRESH_S + PATIENCE_S,
             ),
         ):
             await fleet.mend()

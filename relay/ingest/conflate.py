@@ -73,10 +73,13 @@ class Merge:
 
     # What is on the board, and where it is read.
 
-    def restore(self, tickers: Mapping[str, bytes], *, now_ms: int) -> None:
+    def restore(
+        self, tickers: Mapping[str, bytes], *, now_ms: int, led_ms: int | None = None
+    ) -> None:
         """Begin with the store's values, at a takeover.
 
-        They are shown until something newer comes.
+        They are shown until something newer comes. ``led_ms`` is when somebody led
+        last: just now, if it is not given.
         """
         self._now_ms = now_ms
         read: dict[str, Ticker] = {}
@@ -85,7 +88,7 @@ class Merge:
                 read[name] = decode_ticker(ticker)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 self.drops["store", UNREADABLE] += 1
-        self._sources.restore(read, now_ms)
+        self._sources.restore(read, now_ms, now_ms if led_ms is None else led_ms)
 
     def list(self, source: str, symbols: Symbols) -> None:
         """Take in a source's table, the first or a newer one."""

@@ -41,13 +41,25 @@ class Event(Struct, frozen=True):
     what: str
 
 
-class _Health(Struct):
+class _Leader(Struct, frozen=True):
+    as_of_ms: int = 0
+
+
+class Past(Struct, frozen=True):
     """What an earlier leader has said, as far as it is gone on from."""
 
+    leader: _Leader = _Leader()
     events: list[Event] = []
 
+    @classmethod
+    def read(cls, health: bytes) -> "Past":
+        """Read a leader's health; nothing, where it cannot be read."""
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _past.decode(health)
+        return cls()
 
-_health: Final = msgspec.json.Decoder(_Health)
+
+_past: Final = msgspec.json.Decoder(Past)
 
 
 class Events:
@@ -61,8 +73,7 @@ class Events:
 
     def restore(self, health: bytes) -> None:
         """Begin with what an earlier leader has noted, if it can be read."""
-        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self.last.extend(_health.decode(health).events)
+        self.last.extend(Past.read(health).events)
 
     def moved(self, source: str, what: str, *, now_ms: int) -> None:
         """Note that instruments are shown from another source than before."""

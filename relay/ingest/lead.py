@@ -51,12 +51,17 @@ class Leader:
         return await self.publisher.begin(self._published)
 
     async def announce(self, lease: Lease) -> None:
-        """Say that somebody leads, before anything is published.
+        """Say that somebody leads, before anything new is published.
+
+        What nobody has vouched for too long is stale before it is said to be live.
 
         Raises:
             LeaseLost: somebody else leads.
             StoreDown: the store cannot be reached.
         """
+        self._merge.turn(now_ms=self._clock.wall_ms())
+        while self._merge.dirty:
+            await self.publisher.flush(lease, self._published)
         await self._write_mark(lease, self._next_number())
 
     async def run(self, lease: Lease) -> None:

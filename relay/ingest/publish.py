@@ -13,6 +13,7 @@ from relay.clock import Clock
 from relay.config import Ingest
 from relay.errors import LeaseLost, OutOfStep, StoreDown
 from relay.ingest.conflate import Merge
+from relay.ingest.events import Past
 from relay.model import Batch, base36, decode_ticker
 from relay.store.writer import Lease, Stored, Writer
 
@@ -95,7 +96,12 @@ class Publisher:
         """
         stored = await self._writer.load()
         now_ms = self._clock.wall_ms()
-        self._merge.restore(newest(stored.tickers, published.tickers), now_ms=now_ms)
+        told_ms = Past.read(stored.health).leader.as_of_ms
+        self._merge.restore(
+            newest(stored.tickers, published.tickers),
+            now_ms=now_ms,
+            led_ms=min(told_ms or now_ms, now_ms),
+        )
         self._go_on(stored, published)
         return stored.health
 

@@ -155,10 +155,10 @@ class Held:
         self.slots: list[Slot] = []
         self.showing: list[Slot] = []
 
-    def seed(self, ticker: Ticker, now_ms: int) -> None:
-        """Begin with what was published, in an earlier term.
+    def seed(self, ticker: Ticker, vouched_ms: int) -> None:
+        """Begin with what was published, in an earlier term, and counts as said then.
 
-        A value that was stale then is not the word of a living source now.
+        A value that was stale is not the word of a living source now.
         """
         for field in PRICED:
             setattr(self, field, getattr(ticker, field))
@@ -171,10 +171,10 @@ class Held:
             channel="",
             symbol="",
             # Another term's clock may have been ahead of ours.
-            received_ms=min(ticker.received_ms, now_ms),
+            received_ms=min(ticker.received_ms, vouched_ms),
             event_ms=ticker.event_ms,
         )
-        self.touched_ms = -1 if ticker.stale else now_ms
+        self.touched_ms = -1 if ticker.stale else vouched_ms
 
 
 def _number(text: str) -> Decimal | None:
@@ -350,27 +350,32 @@ class Sources:
         self._helds: dict[tuple[str, str], Held] = {}
         self._wire(0)
 
-    def restore(self, tickers: Mapping[str, Ticker], now_ms: int) -> None:
-        """Begin with what an earlier term has published."""
+    def restore(self, tickers: Mapping[str, Ticker], now_ms: int, led_ms: int) -> None:
+        """Begin with what an earlier term has published, that ended at ``led_ms``.
+
+        A source that nobody has listened to for the time of a silence is as good as
+        silent: nothing old is shown as if it were its word.
+        """
         for feed in self.feeds.values():
-            feed.assume(now_ms)
+            feed.assume(now_ms if now_ms - led_ms <= feed.silent_ms else led_ms)
             feed.fresh = feed.fresh and not tickers
         for name, ticker in tickers.items():
             slot = self.slots.setdefault(name, Slot(name))
             slot.removed, slot.offset = ticker.removed, ticker.offset
             if not ticker.removed:
-                self._restore(slot, ticker, now_ms)
+                self._restore(slot, ticker, led_ms)
             slot.published = slot.ticker()
         self._wire(now_ms)
 
-    def _restore(self, slot: Slot, ticker: Ticker, now_ms: int) -> None:
+    def _restore(self, slot: Slot, ticker: Ticker, led_ms: int) -> None:
         feed = self.feeds.get(ticker.source) or Feed(ticker.source, 0)
+        vouched_ms = led_ms if feed.heard_ms is None else feed.heard_ms
         key = (ticker.source, as_listed(slot.name, ticker.via))
         held = self._helds.setdefault(key, Held(feed))
         # Another instrument may show the same listing, newer.
         if ticker.received_ms >= held.received_ms:
-            held.seed(ticker, now_ms)
-        slot.stale, slot.vouched_ms = ticker.stale, now_ms
+            held.seed(ticker, vouched_ms)
+        slot.stale, slot.vouched_ms = ticker.stale, vouched_ms
         self._show(slot, Candidate(ticker.source, ticker.via, held))
         if slot.name not in self._orders.core:
             self._demanded.add(slot.name)

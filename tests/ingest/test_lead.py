@@ -12,6 +12,7 @@ from relay.errors import LeaseLost
 from relay.ingest.conflate import Merge
 from relay.ingest.lead import Leader
 from relay.ingest.publish import Published
+from relay.model import Batch, Ticker, decode_ticker
 from relay.store.client import Client
 from relay.store.embedded import embedded
 from relay.store.keys import Keys
@@ -29,7 +30,7 @@ async def leading(
     board = replace(settings.board, groups=())
     leader = Leader(
         writer,
-        Merge(board, rules, {}),
+        Merge(board, rules, dict.fromkeys(board.sources, 0)),
         client.clock,
         rules,
         published=Published(),
@@ -107,3 +108,24 @@ async def test_the_grid_is_marked_at_its_points(
     assert numbers == sorted(set(numbers))
     assert len(numbers) >= 3
     assert before <= numbers[0] <= numbers[-1] <= after
+
+
+@pytest.mark.parametrize(("away_ms", "stale"), [(5_000, False), (600_000, True)])
+async def test_what_is_old_is_stale_before_anybody_says_that_it_is_live(
+    settings: Settings, client: Client, keys: Keys, away_ms: int, *, stale: bool
+) -> None:
+    """Nobody has led for long; readers take the first mark for a sign of life."""
+    now_ms = client.clock.wall_ms()
+    ticker = Ticker(price="9", source="coinbase", received_ms=1, offset=5)
+    health = f'{{"leader":{{"as_of_ms":{now_ms - away_ms}}}}}'
+    head = {"epoch": "k", "offset": "5", "health": health}
+    await client.valkey.hset(keys.head, mapping=head)
+    await client.valkey.hset(keys.tickers, "BTC-USD", ticker.encode())
+    async with leading(settings, client, keys, settings.ingest) as (leader, lease):
+        await leader.announce(lease)
+    async with Reader(client, keys).follow(wait_ms=1) as follower:
+        items = [entry.item for entry in await follower.after("0-0")]
+    assert isinstance(items.pop(), Mark)
+    batches = [item for item in items if isinstance(item, Batch)]
+    said = [decode_ticker(one.tickers["BTC-USD"]) for one in batches]
+    assert [one.stale for one in said] == [True] * stale

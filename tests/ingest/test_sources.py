@@ -84,11 +84,13 @@ class Desk:
         self.sources.changed.clear()
         return names
 
-    def restore(self, name: str = "BTC-USD", **fields: str | int | bool) -> None:
-        """Take over what an earlier term published."""
+    def restore(
+        self, name: str = "BTC-USD", *, led_ms: int = 0, **fields: str | int | bool
+    ) -> None:
+        """Take over what an earlier term published; it ended just now, or then."""
         given = {"price": "9", "source": "alpha", "received_ms": NOW_MS, "offset": 7}
         ticker = Ticker(**{**given, **fields})  # type: ignore[arg-type]  # test's own
-        self.sources.restore({name: ticker}, self.now_ms)
+        self.sources.restore({name: ticker}, self.now_ms, led_ms or self.now_ms)
 
 
 @pytest.fixture
@@ -475,6 +477,28 @@ def test_after_a_takeover_nobody_is_said_to_be_heard_who_was_not() -> None:
     assert (alpha.why(desk.now_ms), alpha.age_ms(desk.now_ms)) == ("", 0)
 
 
+def test_what_nobody_has_vouched_for_too_long_is_stale_at_a_takeover() -> None:
+    """Nobody led for all that time; its source has to say it anew, not only to live."""
+    desk = Desk()
+    desk.restore(led_ms=desk.now_ms - STALE_MS)
+    desk.wait(0)
+    assert desk.shown() == "alpha stale"
+    desk.wait(1, "alpha")
+    assert desk.shown() == "alpha stale"
+    desk.say("alpha", "1")
+    assert desk.shown() == "alpha"
+
+
+def test_a_source_that_nobody_heard_for_long_loses_its_place_at_a_takeover() -> None:
+    """To whoever speaks first; so long its last value is no older than it may be."""
+    desk = Desk()
+    desk.restore(led_ms=desk.now_ms - SILENT_MS - 1)
+    desk.wait(0)
+    assert desk.shown() == "alpha"
+    desk.say("beta", "2")
+    assert desk.shown() == "beta"
+
+
 def test_what_was_stale_stays_stale_until_its_source_speaks() -> None:
     """A new leader knows no better than the old one did."""
     desk = Desk()
@@ -510,7 +534,9 @@ def test_of_one_listing_shown_twice_the_newer_value_is_kept() -> None:
     desk = Desk()
     newer = Ticker(price="2", source="beta", via="USDT", received_ms=NOW_MS)
     older = Ticker(price="1", source="beta", received_ms=NOW_MS - 1)
-    desk.sources.restore({"BTC-USD": newer, "BTC-USDT": older}, desk.now_ms)
+    desk.sources.restore(
+        {"BTC-USD": newer, "BTC-USDT": older}, desk.now_ms, desk.now_ms
+    )
     assert desk.sources.slots["BTC-USDT"].ticker().price == "2"
 
 

@@ -81,8 +81,10 @@ _HEAD = [
 _KIND_HEAD = [
     "faults of",
     "how many",
-    "all had the newest after",
-    "live was no older than",
+    "promised: all have the newest within",
+    "worst",
+    "promised: live is no older than",
+    "worst",
     "values lost",
     "errors seen",
 ]
@@ -108,11 +110,20 @@ def _worst(kind: str, rows: list[Row]) -> list[str]:
     return [
         kind,
         f"{len(rows)}",
+        _span([row.promised_s for row in rows]),
         f"{max(row.recovery_s for row in rows):.1f} s",
+        _span([row.fresh_s for row in rows]),
         f"{max(row.worst_age_ms for row in rows) / 1000:.1f} s",
         f"{sum(row.lost for row in rows)}",
         f"{sum(row.errors for row in rows)}",
     ]
+
+
+def _span(promises_s: list[float]) -> str:
+    """Write the least and the most that was promised, where anything was."""
+    made_s = sorted({one for one in promises_s if one}) or [0]
+    ends_s = made_s if len(made_s) == 1 else [made_s[0], made_s[-1]]
+    return f"{' to '.join(f'{one:g}' for one in ends_s)} s"
 
 
 def growth() -> list[str]:

@@ -33,7 +33,7 @@ from relay.ingest.doubts import (
     read_price,
 )
 from relay.ingest.jumps import Jumps
-from relay.ingest.sources import Candidate, Held, Route, Slot, Sources
+from relay.ingest.sources import Candidate, Earlier, Held, Route, Slot, Sources
 from relay.model import (
     Batch,
     Listing,
@@ -74,12 +74,16 @@ class Merge:
     # What is on the board, and where it is read.
 
     def restore(
-        self, tickers: Mapping[str, bytes], *, now_ms: int, led_ms: int | None = None
+        self,
+        tickers: Mapping[str, bytes],
+        *,
+        now_ms: int,
+        earlier: Earlier | None = None,
     ) -> None:
         """Begin with the store's values, at a takeover.
 
-        They are shown until something newer comes. ``led_ms`` is when somebody led
-        last: just now, if it is not given.
+        They are shown until something newer comes. The term ``earlier`` has ended just
+        now, if nothing is said of it.
         """
         self._now_ms = now_ms
         read: dict[str, Ticker] = {}
@@ -88,7 +92,7 @@ class Merge:
                 read[name] = decode_ticker(ticker)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 self.drops["store", UNREADABLE] += 1
-        self._sources.restore(read, now_ms, now_ms if led_ms is None else led_ms)
+        self._sources.restore(read, now_ms, earlier or Earlier(now_ms))
 
     def list(self, source: str, symbols: Symbols) -> None:
         """Take in a source's table, the first or a newer one."""
@@ -497,6 +501,7 @@ class Merge:
         return {
             "alive": feed.is_alive(now_ms),
             "age_ms": feed.age_ms(now_ms),
+            "heard_ms": feed.heard_ms,
             "reason": feed.why(now_ms),
             "shown": sum(
                 slot.shown is not None and slot.shown.source == name for slot in slots

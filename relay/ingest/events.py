@@ -43,12 +43,18 @@ class Event(Struct, frozen=True):
 
 class _Leader(Struct, frozen=True):
     as_of_ms: int = 0
+    beat_ms: int = 0
+
+
+class _Source(Struct, frozen=True):
+    heard_ms: int | None = None
 
 
 class Past(Struct, frozen=True):
     """What an earlier leader has said, as far as it is gone on from."""
 
     leader: _Leader = _Leader()
+    sources: dict[str, _Source] = {}
     events: list[Event] = []
 
     @classmethod

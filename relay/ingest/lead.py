@@ -41,6 +41,7 @@ class Leader:
         self._published, self._beat_ms, self._health = published, beat_ms, health
         self._merge = merge
         self.publisher = Publisher(writer, merge, clock, rules)
+        self._announced = False
 
     async def begin(self) -> bytes:
         """Take over what the store holds; return the last leader's health.
@@ -63,6 +64,7 @@ class Leader:
         while self._merge.dirty:
             await self.publisher.flush(lease, self._published)
         await self._write_mark(lease, self._next_number())
+        self._announced = True
 
     async def run(self, lease: Lease) -> None:
         """Lead for ever.
@@ -79,14 +81,17 @@ class Leader:
     async def end(self, lease: Lease) -> None:
         """Publish what is left, mark it, and give the lease back.
 
+        Of what was not taken over yet nothing is said.
+
         Raises:
             LeaseLost: somebody else leads.
             StoreDown: the store cannot be reached; the lease ends by itself.
         """
-        while self._merge.dirty:
-            await self.publisher.flush(lease, self._published)
-        # A mark ahead of the grid: readers need not wait for a leader that has gone.
-        await self._write_mark(lease, self._next_number())
+        if self._announced:
+            while self._merge.dirty:
+                await self.publisher.flush(lease, self._published)
+            # Ahead of the grid: readers need not wait for a leader that has gone.
+            await self._write_mark(lease, self._next_number())
         await self._writer.release(lease)
 
     async def _keep(self, lease: Lease) -> None:

@@ -14,6 +14,7 @@ from relay.config import Ingest
 from relay.errors import LeaseLost, OutOfStep, StoreDown
 from relay.ingest.conflate import Merge
 from relay.ingest.events import Past
+from relay.ingest.sources import Earlier
 from relay.model import Batch, base36, decode_ticker
 from relay.store.writer import Lease, Stored, Writer
 
@@ -68,6 +69,17 @@ def newest(*holdings: dict[str, bytes]) -> dict[str, bytes]:
     return {name: ticker for name, (_, ticker) in found.items()}
 
 
+def _earlier(past: Past, published: Published, now_ms: int) -> Earlier:
+    """Tell how the term before ended; a store that has lost it may follow ours."""
+    told_ms = past.leader.as_of_ms or published.offset or now_ms
+    heard = {
+        name: source.heard_ms
+        for name, source in past.sources.items()
+        if source.heard_ms is not None
+    }
+    return Earlier(min(told_ms, now_ms), past.leader.beat_ms, heard)
+
+
 class Publisher:
     """Publishes what the merge holds, under one lease."""
 
@@ -96,11 +108,10 @@ class Publisher:
         """
         stored = await self._writer.load()
         now_ms = self._clock.wall_ms()
-        told_ms = Past.read(stored.health).leader.as_of_ms
         self._merge.restore(
             newest(stored.tickers, published.tickers),
             now_ms=now_ms,
-            led_ms=min(told_ms or now_ms, now_ms),
+            earlier=_earlier(Past.read(stored.health), published, now_ms),
         )
         self._go_on(stored, published)
         return stored.health

@@ -96,6 +96,30 @@ class Feed:
             self.wrong_ms = min(self.wrong_ms, now_ms)
 
 
+class Earlier(Struct, frozen=True):
+    """How the term before this one ended, by the store's clock.
+
+    ``led_ms`` is its last word, which counted for ``beat_ms``; ``heard`` is when each
+    source was heard last.
+    """
+
+    led_ms: int
+    beat_ms: int = 0
+    heard: dict[str, int] = {}
+
+    def heard_ms(self, feed: Feed, now_ms: int) -> int:
+        """Return since when a source counts as silent.
+
+        While nobody listened it was not the source that was silent, unless that was so
+        long that nothing old may be shown as if it were its word.
+        """
+        heard_ms = min(self.heard.get(feed.name, self.led_ms), self.led_ms)
+        paused_ms = now_ms - self.led_ms
+        if paused_ms > max(feed.silent_ms, self.beat_ms):
+            return heard_ms
+        return heard_ms + paused_ms
+
+
 class Jump(Struct):
     """A price too far from the last one: shown when a second source bears it out.
 
@@ -350,20 +374,18 @@ class Sources:
         self._helds: dict[tuple[str, str], Held] = {}
         self._wire(0)
 
-    def restore(self, tickers: Mapping[str, Ticker], now_ms: int, led_ms: int) -> None:
-        """Begin with what an earlier term has published, that ended at ``led_ms``.
-
-        A source that nobody has listened to for the time of a silence is as good as
-        silent: nothing old is shown as if it were its word.
-        """
+    def restore(
+        self, tickers: Mapping[str, Ticker], now_ms: int, earlier: Earlier
+    ) -> None:
+        """Begin with what an earlier term has published, and with its silences."""
         for feed in self.feeds.values():
-            feed.assume(now_ms if now_ms - led_ms <= feed.silent_ms else led_ms)
+            feed.assume(earlier.heard_ms(feed, now_ms))
             feed.fresh = feed.fresh and not tickers
         for name, ticker in tickers.items():
             slot = self.slots.setdefault(name, Slot(name))
             slot.removed, slot.offset = ticker.removed, ticker.offset
             if not ticker.removed:
-                self._restore(slot, ticker, led_ms)
+                self._restore(slot, ticker, earlier.led_ms)
             slot.published = slot.ticker()
         self._wire(now_ms)
 

@@ -47,7 +47,7 @@ class Term:
     """
 
     def __init__(self, parts: Parts, lease: Lease, *, beat_ms: int) -> None:
-        self._parts, self._lease = parts, lease
+        self._parts, self._lease, self._beat_ms = parts, lease, beat_ms
         self._clock, self._report = parts.clock, parts.report
         rules, self._began_ms = parts.settings.ingest, parts.clock.wall_ms()
         # What streams is silent by the streams' measure; its snapshots only back it.
@@ -369,6 +369,7 @@ class Term:
                 "since_ms": self._began_ms,
                 "as_of_ms": now_ms,
                 "batches": self._leader.publisher.batches,
+                "beat_ms": self._beat_ms,
                 "tasks": len(asyncio.all_tasks()),
             },
             **self._merge_health(now_ms),

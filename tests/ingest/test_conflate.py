@@ -733,6 +733,7 @@ def test_health_says_how_every_source_is(desk: Desk) -> None:
     assert health["sources"]["alpha"] == {
         "alive": True,
         "age_ms": 7,
+        "heard_ms": desk.now_ms,
         "reason": "",
         "shown": 1,
         "listed": 1,
@@ -741,6 +742,7 @@ def test_health_says_how_every_source_is(desk: Desk) -> None:
     assert health["sources"]["beta"] == {
         "alive": False,
         "age_ms": None,
+        "heard_ms": None,
         "reason": "connection refused",
         "shown": 0,
         "listed": 1,

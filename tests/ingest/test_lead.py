@@ -129,3 +129,25 @@ async def test_what_is_old_is_stale_before_anybody_says_that_it_is_live(
     batches = [item for item in items if isinstance(item, Batch)]
     said = [decode_ticker(one.tickers["BTC-USD"]) for one in batches]
     assert [one.stale for one in said] == [True] * stale
+
+
+async def test_who_has_not_begun_to_lead_says_nothing_at_the_end(
+    settings: Settings, client: Client, keys: Keys
+) -> None:
+    """Stopped before it knew the board, it cannot vouch for what is on it."""
+    writer = Writer(client, keys, log_entries_max=50)
+    merge = Merge(settings.board, settings.ingest, {})
+    leader = Leader(
+        writer,
+        merge,
+        client.clock,
+        settings.ingest,
+        published=Published(),
+        beat_ms=5_000,
+        health=lambda: b"{}",
+    )
+    lease = await writer.take("a", 5_000)
+    assert lease is not None
+    await leader.end(lease)
+    assert not (await Reader(client, keys).read([])).head.alive
+    assert await writer.take("b", 5_000) is not None

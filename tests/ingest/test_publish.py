@@ -144,6 +144,18 @@ async def test_a_successor_goes_on_in_the_same_epoch(
     assert await desk.prices() == {"BTC-USD": "1", "ETH-USD": "2"}
 
 
+async def test_a_wiped_store_gets_nothing_old_as_if_it_were_new(desk: Desk) -> None:
+    """It cannot tell any more when somebody led; what we published last does."""
+    old_ms = desk.clock.wall_ms() - 600_000
+    ticker = Ticker(price="9", source="kraken", received_ms=old_ms, offset=old_ms)
+    published = Published("abc", old_ms, {"BTC-USD": ticker.encode()})
+    await desk.publisher.begin(published)
+    desk.merge.turn(now_ms=desk.clock.wall_ms())
+    await desk.publisher.flush(await desk.lease(), published)
+    view = await desk.reader.read(None)
+    assert decode_ticker(view.tickers["BTC-USD"]).stale
+
+
 async def test_a_store_that_was_wiped_gets_everything_again(
     desk: Desk, client: Client, keys: Keys
 ) -> None:

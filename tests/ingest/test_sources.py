@@ -4,7 +4,7 @@ import pytest
 from msgspec import structs
 
 from relay.config import Board, Group, load
-from relay.ingest.sources import Feed, Held, Sources, as_listed
+from relay.ingest.sources import Earlier, Feed, Held, Sources, as_listed
 from relay.model import Listing, Symbols, Ticker
 
 NOW_MS = 1_763_640_000_000
@@ -90,7 +90,8 @@ class Desk:
         """Take over what an earlier term published; it ended just now, or then."""
         given = {"price": "9", "source": "alpha", "received_ms": NOW_MS, "offset": 7}
         ticker = Ticker(**{**given, **fields})  # type: ignore[arg-type]  # test's own
-        self.sources.restore({name: ticker}, self.now_ms, led_ms or self.now_ms)
+        earlier = Earlier(led_ms or self.now_ms)
+        self.sources.restore({name: ticker}, self.now_ms, earlier)
 
 
 @pytest.fixture
@@ -489,6 +490,39 @@ def test_what_nobody_has_vouched_for_too_long_is_stale_at_a_takeover() -> None:
     assert desk.shown() == "alpha"
 
 
+@pytest.mark.parametrize("refresh_ms", [0, 60_000], ids=["streamed", "polled"])
+def test_a_silence_goes_on_over_terms_that_are_shorter_than_it(refresh_ms: int) -> None:
+    """Ten ticks of 55 s, one each minute; the source is dead in all of them."""
+    now_ms = NOW_MS
+    heard = {"alpha": now_ms}
+    ticker = Ticker(price="9", source="alpha", received_ms=now_ms, offset=7)
+    for _ in range(10):
+        sources = Sources(BOARD, RULES, {"alpha": refresh_ms, "beta": refresh_ms})
+        sources.restore({"BTC-USD": ticker}, now_ms + 5_000, Earlier(now_ms, 0, heard))
+        now_ms += 60_000
+        sources.turn(now_ms)
+        heard = {
+            name: feed.heard_ms
+            for name, feed in sources.feeds.items()
+            if feed.heard_ms is not None
+        }
+        shown = sources.slots["BTC-USD"].ticker()
+        ticker = structs.replace(shown, received_ms=NOW_MS, offset=7)
+    assert ticker.stale
+
+
+def test_what_a_beat_covers_is_no_silence() -> None:
+    """Between two ticks nobody listens, however far apart they are meant to be."""
+    desk = Desk()
+    led_ms = desk.now_ms - 2 * SILENT_MS
+    ticker = Ticker(price="9", source="alpha", received_ms=led_ms, offset=7)
+    earlier = Earlier(led_ms, beat_ms=2 * SILENT_MS)
+    desk.sources.restore({"BTC-USD": ticker}, desk.now_ms, earlier)
+    desk.wait(SILENT_MS)
+    desk.say("beta", "2")
+    assert desk.shown() == "alpha"
+
+
 def test_a_source_that_nobody_heard_for_long_loses_its_place_at_a_takeover() -> None:
     """To whoever speaks first; so long its last value is no older than it may be."""
     desk = Desk()
@@ -535,7 +569,7 @@ def test_of_one_listing_shown_twice_the_newer_value_is_kept() -> None:
     newer = Ticker(price="2", source="beta", via="USDT", received_ms=NOW_MS)
     older = Ticker(price="1", source="beta", received_ms=NOW_MS - 1)
     desk.sources.restore(
-        {"BTC-USD": newer, "BTC-USDT": older}, desk.now_ms, desk.now_ms
+        {"BTC-USD": newer, "BTC-USDT": older}, desk.now_ms, Earlier(desk.now_ms)
     )
     assert desk.sources.slots["BTC-USDT"].ticker().price == "2"
 

@@ -95,8 +95,9 @@ def _read_tickers(frame: Frame, received_ms: int) -> list[Update]:
                 symbol=row.product_id,
                 received_ms=received_ms,
                 event_ms=0 if snapshot else micros // 1000,
-                # One frame may hold several rows of one product, oldest first.
-                sequence=place + len(updates) if micros else 0,
+                # One frame may hold several rows of one product, oldest first. What has
+                # no time has no number made of one: the clock it is of may be wrong.
+                sequence=place + len(updates) if micros and not snapshot else 0,
                 snapshot=snapshot,
                 price=price_of(row.price),
                 bid=price_of(row.best_bid),

@@ -116,7 +116,7 @@ def test_a_first_ticker_is_not_stamped_as_fresh_trading() -> None:
     """An illiquid product's last trade may be days old, and nothing tells its time."""
     (update,) = read(tickers(ROW, kind="snapshot"))
     assert (update.snapshot, update.event_ms) == (True, 0)
-    assert update.sequence == UPDATE.sequence
+    assert update.sequence == 0  # by a clock that is ahead it would hold up all else
 
 
 def test_rows_merged_into_one_frame_keep_their_order() -> None:

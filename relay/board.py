@@ -131,8 +131,10 @@ class Board:
         """Return a client's cursor as it counts here; ``now_ms`` is the store's clock.
 
         One so far ahead that nobody can have handed it out is of no life of the board:
-        to wait for it would be to wait for ever.
+        to wait for it would be to wait for ever. Until the store was read all count.
         """
+        if not self.epoch:
+            return cursor
         latest_ms = max(self.offset, now_ms) + _AHEAD_MAX_MS
         latest = max(_age(self.epoch), _age(base36(latest_ms)))
         if cursor.offset <= latest_ms and _age(cursor.epoch) <= latest:

@@ -97,7 +97,7 @@ class Rank:
     def take_in(self, other: "Rank") -> None:
         """Let the lines of another rank stand in this one."""
         for line in other.lines:
-            line.wrote_ms = other.wrote_ms
+            line.wrote_ms = max(line.wrote_ms, other.wrote_ms)
             line.rank = self
         self.lines.update(other.lines)
 
@@ -137,9 +137,12 @@ class Ranks:
         self._go_when_empty()
 
     def _go_when_empty(self) -> None:
-        """Leave the group, to which another one comes when somebody stands again."""
-        if not self._ranks:
-            self._group.ranks.pop(self._voice, None)
+        """Leave the group, to which another one comes when somebody stands again.
+
+        It may be there already, while this one was still to be written to.
+        """
+        if not self._ranks and self._group.ranks.get(self._voice) is self:
+            del self._group.ranks[self._voice]
 
     def write(self, until_s: float) -> bool:
         """Write for so long at most; True when everybody has everything."""

@@ -175,3 +175,9 @@ def test_the_whole_board_has_nothing_missing() -> None:
     everything = Selection.of(None)
     assert list(_board().changes(everything).rows) == ["BTC-USD", "ETH-USD", "SOL-USD"]
     assert _board().changes(everything).missing == []
+
+
+def test_before_the_store_was_read_every_cursor_counts() -> None:
+    """The machine's own clock may be wrong, and no offset is known to go by."""
+    cursor = Cursor("k3f9", "abc", 10**15)
+    assert Board().heed(cursor, now_ms=0) == cursor

@@ -439,3 +439,30 @@ async def test_what_says_nothing_is_not_written() -> None:
     assert wire.sent == [HELLO]
     stage.sweep(QUIET_MS)
     assert wire.sent == [HELLO, PULSE]
+
+
+async def turns() -> None:
+    """Let the loop look at all that is due."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_ranks_that_emptied_while_they_waited_leave_their_successor_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else whoever came meanwhile would be told of nothing until a heartbeat."""
+    monkeypatch.setattr(rank, "_STRETCH_S", 0.0)  # it is used up by others
+    stage = Stage()
+    _, slow = stage.admit(Wish(PAIR), place_at(10))
+    slow.blocked = True
+    stage.publish("BTC-USD")  # it steps out, and keeps the group alive
+    await turns()
+    leaving, _ = stage.admit(Wish(PAIR), place_at(11))
+    stage.publish("BTC-USD")
+    leaving.leave()
+    _, newcomer = stage.admit(Wish(PAIR))
+    await turns()
+    told = len(newcomer.sent)
+    stage.publish("BTC-USD")
+    await turns()
+    assert len(newcomer.sent) == told + 1

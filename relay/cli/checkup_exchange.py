@@ -105,6 +105,9 @@ class Heard:
         del exchange
         self.wrong = reason
 
+    def replaced(self, exchange: str, reason: str) -> None:
+        """Do not mind: it goes on."""
+
     def up(self, exchange: str) -> None:
         """Do not mind: only a price counts."""
 

@@ -13,6 +13,7 @@ from relay.ingest.ledger import (
     Ledger,
     allowed,
     is_unseen,
+    leap,
     own_cost,
     spare,
     spend_unseen,
@@ -67,6 +68,15 @@ def recover(book: Book, known: Book, now_ms: int, flight_ms: int) -> None:
             # What is remembered is part of what was spent, and ends sooner.
             cost -= own_cost(ledger, now_ms) if book is known else 0
         spend_unseen(ledger, now_ms + flight_ms, cost)
+
+
+def outlast(book: Book, known: Book, now_ms: int, leap_ms: int) -> None:
+    """Go on with ``book`` by a clock that was set ahead by ``leap_ms`` since ``known``.
+
+    By it windows are over, and days have passed, that the exchange still counts.
+    """
+    for name in book.ledgers.keys() & known.ledgers.keys():
+        leap(book.ledgers[name], known.ledgers[name], now_ms, leap_ms)
 
 
 def follow(

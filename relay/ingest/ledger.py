@@ -162,14 +162,19 @@ def _allowance(ledger: Ledger, others: int, at_ms: int) -> int:
     What earlier steps left is there, from before the ledger began nothing is; what
     others have spent of the same limit is not ours to share out.
     """
-    limit = ledger.limit
-    since_ms = ledger.began_ms
-    if limit.kind == "fixed":
-        since_ms = max(since_ms, _start_ms(limit, at_ms - _skew_ms(limit)))
-    step_ms = _step_ms(limit)
+    limit, step_ms = ledger.limit, _step_ms(ledger.limit)
+    since_ms = _paced_from_ms(ledger, at_ms)
     elapsed_ms = ((at_ms - since_ms) // step_ms + 1) * step_ms
     share_ms = min(elapsed_ms, limit.window_ms)
     return (limit.weight_max - others) * share_ms // limit.window_ms
+
+
+def _paced_from_ms(ledger: Ledger, at_ms: int) -> int:
+    """Return since when a long window is shared out."""
+    limit = ledger.limit
+    if limit.kind == "rolling":
+        return ledger.began_ms
+    return max(ledger.began_ms, _start_ms(limit, at_ms - _skew_ms(limit)))
 
 
 def _step_ms(limit: Limit) -> int:
@@ -299,3 +304,31 @@ def spend_unseen(ledger: Ledger, landed_ms: int, cost: int) -> None:
         return
     until = until_ms(ledger.limit, landed_ms)
     enter(ledger, Entry(id=_UNSEEN, cost=cost, landed_ms=landed_ms, until_ms=until))
+
+
+def leap(ledger: Ledger, known: Ledger, now_ms: int, leap_ms: int) -> None:
+    """Go on in a long window whose clock was set ahead: no time has passed for it.
+
+    Its pace, and what this process knows to be spent, are as old as they were. Done by
+    one process after the other it is the same as done once.
+    """
+    if ledger.limit.window_ms < _PACED_MS:
+        return
+    paced_ms = _paced_from_ms(known, now_ms - leap_ms) + leap_ms
+    ledger.began_ms = min(max(ledger.began_ms, paced_ms), now_ms)
+    held = {entry.id: entry for entry in ledger.entries}
+    for before in known.entries:
+        later = _later(before, leap_ms)
+        entry = held.get(before.id)
+        if entry is None and before.until_ms <= now_ms < later.until_ms:
+            enter(ledger, later)
+        elif entry is not None and entry.until_ms < later.until_ms:
+            at_ms, until = later.landed_ms, later.until_ms
+            enter(ledger, structs.replace(entry, landed_ms=at_ms, until_ms=until))
+    over = (report for report in known.reports if report.until_ms <= now_ms)
+    ledger.reports += [_later(report, leap_ms) for report in over]
+
+
+def _later(one: _Counted, by_ms: int) -> _Counted:
+    landed_ms, until = one.landed_ms + by_ms, one.until_ms + by_ms
+    return structs.replace(one, landed_ms=landed_ms, until_ms=until)

@@ -99,6 +99,10 @@ class Sink(Protocol):
         """Note that a connection was lost or cannot be opened; it is tried on."""
         ...
 
+    def replaced(self, exchange: str, reason: str) -> None:
+        """Note why a connection is replaced that goes on meanwhile."""
+        ...
+
     def up(self, exchange: str) -> None:
         """Note that every connection is open (again)."""
         ...
@@ -446,7 +450,9 @@ class Line:
             case Gap(symbols):
                 self._sink.refresh(self._name, symbols)
             case Closing(reason):
-                self._close_soon(connection, one_line(reason))
+                said = one_line(reason)
+                self._close_soon(connection, said)
+                self._sink.replaced(self._name, said)
             case Denied(error):
                 connection.end(error)
             case Told():

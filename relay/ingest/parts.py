@@ -43,6 +43,9 @@ class Parts:
     report: Report
     random: Callable[[], float]
     published: Published = field(default_factory=Published)
+    # When each instrument that is asked for was last found in the store, by the steady
+    # clock: a store that begins anew between two terms has lost it.
+    found_ms: dict[str, int] = field(default_factory=dict)
 
 
 def open_intakes(settings: Settings, client: Client, clock: Clock) -> dict[str, Intake]:

@@ -21,6 +21,9 @@ _DOUBLINGS_MAX: Final = 6
 _HABIT: Final = 8
 # … and is silent against it after so many times its longest pause of late.
 _PAUSES: Final = 3
+# Where REST has not moved either, it is asked again after this part of that time: it
+# may know nothing of the symbol, or say another price than the stream for ever.
+_STILL: Final = 4
 # Symbols that a stream speaks of, beyond reason; then all is forgotten.
 _SPOKEN_MAX: Final = 20_000
 # Heard in so many comparisons in a row, a stream has recovered for good: one frame
@@ -56,13 +59,15 @@ class _Habit(Struct):
     """How one symbol's stream speaks.
 
     ``words`` were told apart, the last at ``at_ms``; ``pause_ms`` is the longest
-    between two, of late. It is not suspected before ``doubt_ms``.
+    between two, of late. It is not suspected before ``doubt_ms``. REST has moved
+    without it at ``moved_ms``.
     """
 
     at_ms: int
     words: int = 0
     pause_ms: int = 0
     doubt_ms: int = 0
+    moved_ms: int = 0
 
     def hear(self, at_ms: int) -> None:
         """Note when it spoke last; long pauses are forgotten little by little."""
@@ -75,13 +80,18 @@ class _Habit(Struct):
         silent_ms = max(least_ms, self.pause_ms * _PAUSES)
         return self.words >= _HABIT and now_ms - self.at_ms >= silent_ms
 
+    def doubt(self, now_ms: int, least_ms: int) -> None:
+        """Suspect it again in a while: ever later as long as REST stands still."""
+        still_ms = now_ms - max(self.at_ms, self.moved_ms)
+        self.doubt_ms = now_ms + max(least_ms, still_ms // _STILL)
+
 
 class Probe:
     """One exchange's. ``apart_ms`` is how far apart two readings are at least.
 
     Of a symbol that is silent against its habit they may be closer, since REST is then
     asked for its sake: in half that time it is suspected, and read each third of it as
-    long as REST moves on without the stream.
+    long as REST moves on without the stream; ever more rarely while it does not.
     """
 
     def __init__(self, apart_ms: int) -> None:
@@ -146,7 +156,7 @@ class Probe:
         elif fresh:
             self._alarm_ms = now_ms
         for symbol in silent:
-            self._habits[symbol].doubt_ms = now_ms + self._apart_ms // 3
+            self._habits[symbol].doubt(now_ms, self._apart_ms // 3)
         self._suspects.update(silent)
         return bool(silent)
 
@@ -227,6 +237,10 @@ class Probe:
             return False
         if symbol in granted:
             _weigh(watch, said, spoken)
+        if symbol in self._suspects and _differ(said.price, watch.price):
+            habit = self._habits[symbol]
+            habit.moved_ms = said.received_ms
+            habit.doubt(said.received_ms, self._apart_ms // 3)
         watch.price, watch.as_of_ms = said.price, said.received_ms
         return _condemn(watch)
 

@@ -173,6 +173,8 @@ class Pull:
         except BaseException as error:
             refusal = self._account(reservation, flight, error)
             if refusal is not None and isinstance(error, Exception):
+                # Others are to know it before they ask; who was cancelled cannot wait.
+                await self.purse.pay()
                 raise refusal from error
             if not isinstance(error, httpx.HTTPError | OSError):
                 raise

@@ -16,7 +16,7 @@ from relay.clock import Clock
 from relay.config import Exchange, Limit
 from relay.errors import ExchangeError, StoreDown
 from relay.exchanges.adapter import Usage
-from relay.ingest.book import Book, follow, recover, stock
+from relay.ingest.book import Book, follow, outlast, recover, stock
 from relay.ingest.budget import FLIGHT_MS, Budget, Gauge, Priority, Reservation, Wait
 from relay.ingest.offence import Cooldown, Transport, offence_of
 from relay.store.client import Client, address
@@ -88,8 +88,8 @@ class Purse:
         self._owed: deque[Change] = deque(maxlen=_OWED_MAX)
         # Reserved by this process, and in the books since.
         self._own: set[int] = set()
-        # The clock's, when that state was written.
-        self._leaps = clock.leaps
+        # The clock's, when that state was written, and how far it was set ahead.
+        self._leaps, self._ahead_ms = clock.leaps, _ahead_ms(clock)
 
     def counts(self, limit: str) -> bool:
         """Tell whether there is a limit of this name."""
@@ -207,13 +207,15 @@ class Purse:
         async with self._ledgers.turn:
             for _ in range(_TRIES_MAX):
                 owed, leaps = list(self._owed), self._clock.leaps
+                ahead_ms = _ahead_ms(self._clock)
                 books = self._open()
                 budget = self._budget(books)
                 for one in owed:
                     one(budget)
                 outcome = change(budget)
                 budget.revise(self._clock.wall_ms())
-                if await self._write(books, leaps):
+                if await self._write(books):
+                    self._leaps, self._ahead_ms = leaps, ahead_ms
                     self._paid(owed)
                     self._note_own(outcome, books)
                     return outcome
@@ -242,6 +244,7 @@ class Purse:
         the exchange still counts.
         """
         now_ms, leapt = self._clock.wall_ms(), self._clock.leaps > self._leaps
+        leap_ms = _ahead_ms(self._clock) - self._ahead_ms if leapt else 0
         books: dict[str, Book] = {}
         for scope, stored in zip(self._limits, self._stored, strict=True):
             known = self._known.get(scope)
@@ -250,17 +253,24 @@ class Purse:
             stock(book, self._limits[scope], now_ms)
             if (lost or leapt) and memory is not None:
                 recover(book, memory, now_ms, self._terms.flight_ms)
+            if leap_ms > 0 and memory is not None:
+                outlast(book, memory, now_ms, leap_ms)
             books[scope] = book
         return books
 
-    async def _write(self, books: dict[str, Book], leaps: int) -> bool:
+    async def _write(self, books: dict[str, Book]) -> bool:
         after = [_encode(book) for book in books.values()]
         found = await self._ledgers.replace(self._stored, after, life_ms=self._life_ms)
         if found is not None:
             self._stored = found
             return False
-        self._stored, self._known, self._leaps = after, books, leaps
+        self._stored, self._known = after, books
         return True
+
+
+def _ahead_ms(clock: Clock) -> int:
+    """Return how far the wall clock is ahead of the steady one."""
+    return clock.wall_ms() - clock.monotonic_ms()
 
 
 def _read(value: bytes) -> Book | None:

@@ -213,6 +213,7 @@ class Reading:
         intake = self._parts.intakes[name]
         listings, harvest = self._known(name), _Harvest()
         await self._reap(name, listings, priority, harvest)
+        self._own(name, listings, harvest)
         if harvest.unknown:
             self._disown(name, listings, harvest)
         self._compare(name, listings, harvest.updates)
@@ -262,6 +263,14 @@ class Reading:
                 updates = adapter.read_snapshot(answer)
                 self._taker.read(name, updates)
                 harvest.updates += updates
+
+    def _own(self, name: str, listings: Sequence[Listing], harvest: _Harvest) -> None:
+        """Forget of what was read now that it ever was unknown."""
+        read = {update.symbol for update in harvest.updates}
+        for listing in listings:
+            names = (listing.symbol, *listing.answers_as)
+            if listing.symbol not in harvest.unknown and not read.isdisjoint(names):
+                self._unknown[name].pop(listing.symbol, None)
 
     def _disown(
         self, name: str, listings: Sequence[Listing], harvest: _Harvest

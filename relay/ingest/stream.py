@@ -32,6 +32,9 @@ _REFUSED_MS: Final = 60_000
 # … and twice as long after each refusal that follows, up to here.
 _REFUSED_MAX_MS: Final = 3_600_000
 _DOUBLINGS_MAX: Final = 6
+# Asked for again, and not refused for so long, it was granted: then it begins anew. Not
+# with the grant itself, since some acknowledge whatever they are asked for.
+_FORGIVEN_MS: Final = 3_600_000
 
 
 class _Refusal(Struct, frozen=True):
@@ -170,7 +173,10 @@ class Stream:
         now_ms = self.clock.monotonic_ms()
         for symbol in symbols:
             before = self._refused.get(symbol)
-            times = before.times + 1 if before else 1
+            if before is None or now_ms - before.until_ms >= _FORGIVEN_MS:
+                times = 1
+            else:
+                times = before.times + 1
             doubled_ms = _REFUSED_MS << min(times - 1, _DOUBLINGS_MAX)
             until_ms = now_ms + min(doubled_ms, _REFUSED_MAX_MS)
             self._refused[symbol] = _Refusal(until_ms, reason, times)

@@ -93,8 +93,6 @@ class Term:
         self._unlisted: set[str] = set()
         # What is asked for; None until it is known: till then all that was restored.
         self._demanded: set[str] | None = None
-        # When each was last found in the store, by the steady clock.
-        self._found_ms: dict[str, int] = {}
         self._short = False
         # Exchanges whose stream is down: their REST is read often enough meanwhile that
         # the source does not fall silent, where its budget bears that.
@@ -178,6 +176,11 @@ class Term:
         said = f"not streaming: {reason.removeprefix(f'{exchange} ')}"
         self._report.warn(exchange, "stream", said)
         self._events.note(exchange, said, now_ms=now_ms)
+
+    def replaced(self, exchange: str, reason: str) -> None:
+        """Note why a connection is replaced that goes on meanwhile."""
+        said = f"replacing its connection: {reason}"
+        self._events.note(exchange, said, now_ms=self._clock.wall_ms())
 
     def up(self, exchange: str) -> None:
         """Note that a connection stands."""
@@ -275,15 +278,13 @@ class Term:
     def _lingering(self, found: Iterable[str]) -> set[str]:
         """Return what is asked for: what is found, and was found a while ago."""
         now_ms, rules = self._clock.monotonic_ms(), self._parts.settings
-        self._found_ms.update(dict.fromkeys(found, now_ms))
+        found_ms = self._parts.found_ms | dict.fromkeys(found, now_ms)
         renewed_ms = _RENEWALS * rules.http.demand_renew_ms
         since_ms = now_ms - min(renewed_ms, rules.ingest.demand_ms)
-        self._found_ms = {
-            name: found_ms
-            for name, found_ms in self._found_ms.items()
-            if found_ms >= since_ms
+        self._parts.found_ms = {
+            name: at_ms for name, at_ms in found_ms.items() if at_ms >= since_ms
         }
-        return set(self._found_ms)
+        return set(self._parts.found_ms)
 
     async def _repair(self) -> None:
         """Write again what the store has lost, whole or in part, under our hands."""

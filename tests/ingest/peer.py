@@ -145,6 +145,7 @@ class Notes:
     refusals: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
     tolds: list[Told] = field(default_factory=list)
     downs: list[str] = field(default_factory=list)
+    replacements: list[str] = field(default_factory=list)
     ups: int = 0
 
     def updates(self, exchange: str, updates: Sequence[Update]) -> None:
@@ -183,6 +184,11 @@ class Notes:
         """Remember the reason."""
         assert exchange == "toy"
         self.downs.append(reason)
+
+    def replaced(self, exchange: str, reason: str) -> None:
+        """Remember the reason."""
+        assert exchange == "toy"
+        self.replacements.append(reason)
 
     def up(self, exchange: str) -> None:
         """Count."""

@@ -383,3 +383,23 @@ def test_a_clock_that_was_set_back_does_not_blind_it() -> None:
     course.read("1")
     assert course.read("2", step_ms=-3_600_000) == NOTHING
     assert [course.read(price) for price in ("3", "4")] == [NOTHING, AGAIN]
+
+
+@pytest.mark.parametrize("read", ["", "119.5"], ids=["says nothing", "stands still"])
+def test_a_silence_about_which_rest_knows_nothing_is_asked_ever_more_rarely(
+    read: str,
+) -> None:
+    """It may be halted, or shown at another price for ever: no reading will tell."""
+    probe, now_ms, granted = Probe(APART_MS), NOW_MS, {A.symbol}
+    for number in range(20):
+        now_ms += 1_000
+        probe.spoke([said(A, str(100 + number), now_ms)])
+        probe.suspects(granted, now_ms)
+    readings = 0
+    for _ in range(3_600):
+        now_ms += 1_000
+        if probe.suspects(granted, now_ms):
+            readings += 1
+            if read:
+                probe.compare([A], {A.symbol: said(A, read, now_ms)}, granted)
+    assert readings < 30

@@ -16,8 +16,9 @@ from relay.clock import ManualClock
 from relay.config import Exchange, Limit, Settings
 from relay.errors import ExchangeDown, LeftAlone, RateLimited, Refused
 from relay.exchanges.adapter import Answer, Request, Usage
-from relay.ingest.budget import Priority
+from relay.ingest.budget import Priority, Wait
 from relay.ingest.pull import USER_AGENT, Pull, at_least, join, open_client
+from relay.ingest.purse import Purse
 from relay.store.client import Client
 from tests.harness import eventually
 from tests.ingest.purses import REFUSED_MS, open_purse
@@ -441,6 +442,21 @@ async def test_a_refusal_that_breaks_off_is_heeded_all_the_same(
         assert desk.used == 4
         assert desk.purse.cooling() is not None
         assert desk.pull.breaker.circuit(0).failures == 0, "it did answer"
+
+
+async def test_a_refusal_that_breaks_off_is_everybodys_at_once(
+    desks: Desks, client: Client
+) -> None:
+    """Not only when whoever heard it has something else to write down."""
+    reply = b"HTTP/1.1 429 No\r\nRetry-After: 9\r\nContent-Length: 99\r\n\r\n{"
+    async with peer(reply) as (url, _):
+        desk = await desks.open(url)
+        terms = desk.purse._terms  # noqa: SLF001 - the same books, by another process
+        other = Purse("toy", terms, client, desk.clock)
+        with pytest.raises(RateLimited):
+            await desk.fetch()
+        leave = await other.reserve((("weight", 1),), priority=Priority.SEED)
+        assert isinstance(leave, Wait)
 
 
 @pytest.mark.parametrize("status", [400, 503])

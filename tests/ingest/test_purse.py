@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Literal
 
 import msgspec
 import pytest
@@ -20,6 +21,7 @@ from relay.store.ledger import ledger_key
 from tests.harness import open_client
 from tests.ingest.purses import fresh_terms, lay_open
 
+DAY_MS = 86_400_000
 WEIGHT = Limit(
     name="weight", weight_max=100, window_ms=60_000, kind="rolling", scope="address"
 )
@@ -214,6 +216,41 @@ async def test_what_was_spent_counts_although_the_clock_has_leapt(till: Till) ->
     assert isinstance(await take(purse, MOST), Wait)
     clock.advance(WEIGHT.window_ms + till.terms.flight_ms + 1)
     assert isinstance(await take(purse, MOST), Reservation)
+
+
+@pytest.mark.parametrize("kind", ["fixed", "rolling"])
+@pytest.mark.parametrize("leap_ms", [1_001, 44 * DAY_MS])
+async def test_a_leap_of_the_clock_brings_no_new_day_of_credits(
+    client: Client, leap_ms: int, kind: Literal["fixed", "rolling"]
+) -> None:
+    """They are paced by the day; so many credits a month are not bought back.
+
+    Several processes that see it one after the other come to the same.
+    """
+    credit = replace(WEIGHT, name="credits", weight_max=300, window_ms=30 * DAY_MS)
+    credit = replace(credit, kind=kind)
+    till = Till(client, fresh_terms([credit]))
+    clock = till.clock = ManualClock(wall_ms=680 * 30 * DAY_MS + 1_000)
+    await till.laid_open()
+    purses = [till.purse(), till.purse()]
+
+    async def spend() -> int:
+        spent = 0
+        while True:
+            leave = await purses[spent % 2].reserve(
+                (("credits", 1),), priority=Priority.KEEP
+            )
+            if not isinstance(leave, Reservation):
+                return spent
+            await purses[spent % 2].settle(leave, (), now_ms=clock.wall_ms())
+            spent += 1
+
+    assert await spend() == 10
+    clock.advance(60_000)
+    clock.set_wall(clock.wall_ms() + leap_ms, at_ms=clock.monotonic_ms())
+    assert await spend() == 0
+    clock.advance(DAY_MS)
+    assert 0 < await spend() <= 10
 
 
 async def test_what_its_owner_gave_back_is_not_missed(till: Till) -> None:

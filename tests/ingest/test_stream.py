@@ -193,6 +193,11 @@ async def test_a_refused_symbol_is_asked_for_again_ever_more_rarely(
                 assert bench.stream.unsupported == {"A": "Failed to subscribe"}
                 assert await later(1_001) == "sub A,-"
                 assert not bench.stream.unsupported
+            # Granted for an hour since, it is not the worse for what was long ago.
+            assert await later(3_600_000) == "sub -"
+            await peer.caller.tell("no A Failed to subscribe")
+            await eventually(lambda: bool(bench.stream.unsupported))
+            assert await later(60_001) == "sub A,-"
             assert len(peer.callers) == 1
 
 
@@ -520,6 +525,7 @@ async def test_what_went_wrong_before_a_connection_is_not_said_of_it(
         await eventually(lambda: bool(bench.stream.states[0].error))
         await met(bench, peer, 3)
         assert not bench.stream.states[0].error
+    assert bench.sink.replacements == ["about to restart"]
     assert "toy: replacing its connection: about to restart" in caplog.messages
     assert any("toy: no successor" in one and "503" in one for one in caplog.messages)
     assert len(bench.sink.downs) == 1

@@ -78,6 +78,9 @@ class Prices:
         del exchange
         self.downs.append(reason)
 
+    def replaced(self, exchange: str, reason: str) -> None:
+        """Do not mind."""
+
     def up(self, exchange: str) -> None:
         """Do not mind."""
 

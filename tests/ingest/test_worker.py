@@ -292,6 +292,34 @@ async def test_what_clients_hold_outlives_a_store_that_is_wiped(
         await until(goes_on)
 
 
+async def test_what_clients_hold_outlives_a_store_wiped_between_two_terms(
+    simulated: Settings, client: Client, keys: Keys
+) -> None:
+    """What was found a while ago is this process's to know, whoever led meanwhile."""
+    reader = Reader(client, keys)
+    settings = replace(simulated, ingest=replace(simulated.ingest, demand_every_ms=100))
+    async with working(settings) as (worker, _):
+        async with running(worker):
+            await _until_shown(reader, INSTRUMENTS)
+            assert await reader.ask(["ALGO-USD"], most=10) == 1
+            await _until_shown(reader, {"ALGO-USD"})
+        await client.valkey.delete(
+            *(keys.lease, keys.head, keys.tickers, keys.log),
+            *(keys.beat, keys.symbols, keys.demand),
+        )
+        began_ms = client.clock.wall_ms()
+
+        async def goes_on() -> bool:
+            row = (await reader.read(["ALGO-USD"])).tickers["ALGO-USD"]
+            ticker = decode_ticker(row)
+            assert not ticker.removed
+            return ticker.received_ms > began_ms + 1_000
+
+        async with running(worker):
+            await _until_shown(reader, {"ALGO-USD", *INSTRUMENTS})
+            await until(goes_on)
+
+
 async def test_what_nobody_asked_for_since_a_takeover_is_dropped(
     simulated: Settings, client: Client, keys: Keys
 ) -> None:

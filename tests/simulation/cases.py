@@ -77,13 +77,13 @@ ENDING: Final = [
     ),
     case(
         "server shutdown",
-        "the server is about to restart",
+        "replacing its connection: the server is about to restart",
         {"fault": "server_shutdown", "value": 1_500},
         to=("binance",),
     ),
     case(
         "maintenance, over soon",
-        "the exchange is in maintenance|closed by the exchange: 1001 maintenance",
+        "maintenance, as its status says|closed by the exchange: 1001 maintenance",
         {"fault": "maintenance"},
         to=("kraken",),
     ),

@@ -41,8 +41,10 @@ def read_request(
         RequestError: the query, the selection or the cursor is not what it must be.
     """
     ask = read_ask(query, names, http, also=PARAMETERS)
-    held = last_event_id.decode("latin-1") or ask.more.get("cursor")
-    place = NOWHERE if held is None else Place.read(held)
+    cursor, last = ask.more.get("cursor"), last_event_id.decode("latin-1")
+    place = NOWHERE if cursor is None else Place.read(cursor)
+    if last:
+        place = Place.read(last)
     pace_ms = _read_pace(ask.more.get("every"), http)
     return Wish(ask.selection, ask.fields, pace_ms), place
 

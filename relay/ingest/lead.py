@@ -41,7 +41,7 @@ class Leader:
         self._published, self._beat_ms, self._health = published, beat_ms, health
         self._merge = merge
         self.publisher = Publisher(writer, merge, clock, rules)
-        self._announced = False
+        self._begun = False
 
     async def begin(self) -> bytes:
         """Take over what the store holds; return the last leader's health.
@@ -49,7 +49,9 @@ class Leader:
         Raises:
             StoreDown: the store cannot be reached.
         """
-        return await self.publisher.begin(self._published)
+        health = await self.publisher.begin(self._published)
+        self._begun = True
+        return health
 
     async def announce(self, lease: Lease) -> None:
         """Say that somebody leads, before anything new is published.
@@ -64,7 +66,6 @@ class Leader:
         while self._merge.dirty:
             await self.publisher.flush(lease, self._published)
         await self._write_mark(lease, self._next_number())
-        self._announced = True
 
     async def run(self, lease: Lease) -> None:
         """Lead for ever.
@@ -87,7 +88,7 @@ class Leader:
             LeaseLost: somebody else leads.
             StoreDown: the store cannot be reached; the lease ends by itself.
         """
-        if self._announced:
+        if self._begun:
             while self._merge.dirty:
                 await self.publisher.flush(lease, self._published)
             # Ahead of the grid: readers need not wait for a leader that has gone.

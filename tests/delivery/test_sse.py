@@ -81,9 +81,8 @@ async def test_the_last_event_id_wins_over_the_cursor(relay: Live) -> None:
         newer = stream.id
     await relay.leader.publish({"ETH-USD": "3001"})
     await eventually(lambda: relay.hub.board.offset == relay.leader.offset)
-    for beside in (old, "nonsense"):
-        async with relay.stream(f"{PAIR}&cursor={beside}", last=newer) as stream:
-            assert list((await stream.next())["prices"]) == ["ETH-USD"]
+    async with relay.stream(f"{PAIR}&cursor={old}", last=newer) as stream:
+        assert list((await stream.next())["prices"]) == ["ETH-USD"]
     async with relay.stream(f"{PAIR}&cursor={old}") as stream:
         assert sorted((await stream.next())["prices"]) == ["BTC-USD", "ETH-USD"]
 

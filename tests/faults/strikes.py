@@ -381,6 +381,7 @@ def store_jumped(ahead_s: int) -> Strike:
         async with asyncio.timeout(5):
             while (await own(fleet).ask("TIME"))[0] - before_s < ahead_s:
                 pass
+        fleet.forget()
         yield
         clock.set(0)
 
